@@ -1,0 +1,1 @@
+"""Makes one machine agree with its desired state."""

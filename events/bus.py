@@ -1,0 +1,125 @@
+"""The shell around nats-py that every room shares: connecting, streams, and asking for a command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import nats
+import nats.errors
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events.commands import Command, Outcome
+from events.errors import InternalError, UnavailableError, WireloomError
+from events.subjects import ALLOCATOR_EXECUTE, Stream
+
+ERROR_HEADER = "Nats-Service-Error"
+ERROR_CODE_HEADER = "Nats-Service-Error-Code"
+"""The NATS micro protocol's headers of a refusal; the body is the problem object."""
+
+_STREAM_NAME_IN_USE = 10058
+
+
+async def connect(url: str, name: str) -> Client:
+    """A connection to the bus that reconnects for ever. `url` may name several servers, separated by commas.
+
+    Raises `UnavailableError` if no server answers the first time.
+    """
+    log = structlog.get_logger("events.bus").bind(connection=name)
+
+    async def on_error(error: Exception) -> None:
+        log.warning("bus error", error=repr(error))
+
+    async def on_disconnect() -> None:
+        log.warning("bus connection lost")
+
+    async def on_reconnect() -> None:
+        log.info("bus connection back")
+
+    try:
+        return await nats.connect(
+            servers=[server.strip() for server in url.split(",")],
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,
+            connect_timeout=5,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            error_cb=on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+        )
+    except (nats.errors.Error, OSError, TimeoutError, asyncio.TimeoutError) as error:
+        raise UnavailableError(
+            f"No message bus answers at {url}.",
+            hint="Start it, or give the right address in NATS_URL.",
+        ) from error
+
+
+async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: int) -> None:
+    """Create the streams that are missing and bring the others to their definition. Idempotent.
+
+    Raises `UnavailableError` if JetStream does not answer, `InternalError` if it refuses a definition.
+    """
+    for stream in streams:
+        body = orjson.dumps(stream.config(replicas))
+        answer = await _jetstream(client, f"STREAM.CREATE.{stream.name}", body)
+        if answer.get("error", {}).get("err_code") == _STREAM_NAME_IN_USE:
+            answer = await _jetstream(client, f"STREAM.UPDATE.{stream.name}", body)
+        if "error" in answer:
+            raise InternalError(
+                f"The bus refuses the stream {stream.name}: {answer['error'].get('description')}.",
+                hint="JetStream must be enabled, and the server at least 2.12.",
+            )
+
+
+async def _jetstream(client: Client, verb: str, body: bytes) -> dict[str, Any]:
+    try:
+        reply = await client.request(f"$JS.API.{verb}", body, timeout=10)
+    except (nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+        raise UnavailableError(
+            "JetStream does not answer.", hint="Enable it on the server."
+        ) from error
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    return answer
+
+
+async def ask(client: Client, subject: str, body: bytes, timeout: float) -> bytes:
+    """The answer to a request. A refusal is raised as the error that it carries.
+
+    Raises any `WireloomError`; `UnavailableError` if nobody answers within `timeout` seconds.
+    """
+    try:
+        reply = await client.request(subject, body, timeout=timeout)
+    except nats.errors.NoRespondersError as error:
+        raise UnavailableError(
+            f"Nobody answers on {subject}.", hint="Check that every service runs, then try again."
+        ) from error
+    except (nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+        raise UnavailableError(
+            f"No answer on {subject} within {timeout:g} s.",
+            hint="Try again with the same command id.",
+        ) from error
+    if reply.headers and ERROR_CODE_HEADER in reply.headers:
+        raise WireloomError.from_problem(orjson.loads(reply.data))
+    return reply.data
+
+
+async def execute(client: Client, command: Command, timeout: float = 10.0) -> Outcome:
+    """Have the allocator decide a command. Raises the error it was refused with, or `UnavailableError`."""
+    answer = await ask(
+        client, ALLOCATOR_EXECUTE, orjson.dumps(command.model_dump(mode="json")), timeout
+    )
+    return Outcome.model_validate_json(answer)
+
+
+async def refuse(message: Msg, error: WireloomError) -> None:
+    """Answer a request with an error, the NATS micro way."""
+    headers = {ERROR_HEADER: error.title, ERROR_CODE_HEADER: str(error.status)}
+    if message.reply:
+        await message._client.publish(message.reply, error.to_json(), headers=headers)

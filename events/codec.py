@@ -1,0 +1,92 @@
+"""Domain events as bytes and back: stable names, schema versions, upcasting, and the hash chain. Pure.
+
+An event's *topic* is its kind and schema version, `network.created:1`. Its *state* is the JSON of its fields without
+the two that the log keeps beside it (`originator_id`, `originator_version`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+
+from events.domain import EVENT_TYPES, DomainEvent
+from events.errors import InternalError
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+"""Lifts an event's fields from one schema version to the next."""
+
+UPCASTS: dict[tuple[str, int], Upcast] = {}
+"""For each kind and *old* schema version, how to lift it by one."""
+
+_TYPES: dict[str, type[DomainEvent]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
+_BESIDE = frozenset({"originator_id", "originator_version"})
+
+
+class UnreadableEventError(InternalError):
+    """Raised when an event in the log cannot be read: an unknown kind, a newer schema, or damaged fields."""
+
+    code = "unreadable-event"
+    title = "An event in the log cannot be read"
+
+
+def topic_of(event_type: type[DomainEvent]) -> str:
+    """The topic under which events of this type are written."""
+    return f"{event_type.kind}:{event_type.schema_version}"
+
+
+def encode(event: DomainEvent) -> bytes:
+    """The state of an event: the same event always gives the same bytes."""
+    return orjson.dumps(event.model_dump(mode="json", exclude=_BESIDE))
+
+
+def decode(originator_id: UUID, originator_version: int, topic: str, state: bytes) -> DomainEvent:
+    """The event that stands in the log under `topic` with `state`.
+
+    Raises `UnreadableEventError`.
+    """
+    kind, _, schema_text = topic.partition(":")
+    event_type = _TYPES.get(kind)
+    if event_type is None or not schema_text.isdigit():
+        raise _unreadable(originator_id, originator_version, topic, "its kind is not known here")
+    schema = int(schema_text)
+    if schema > event_type.schema_version:
+        raise _unreadable(
+            originator_id, originator_version, topic, "its schema is newer than this program"
+        )
+    try:
+        fields = orjson.loads(state)
+        while schema < event_type.schema_version:
+            fields = UPCASTS[kind, schema](fields)
+            schema += 1
+        fields["originator_id"] = originator_id
+        fields["originator_version"] = originator_version
+        return event_type.model_validate(fields)
+    except (orjson.JSONDecodeError, TypeError, ValidationError) as error:
+        raise _unreadable(
+            originator_id, originator_version, topic, "its fields are damaged"
+        ) from error
+
+
+def digest(originator_id: UUID, originator_version: int, topic: str, state: bytes) -> str:
+    """The SHA-256 of an event as it stands in the log, in hex: the `previous_hash` of the one after it."""
+    place = f"{originator_id} {originator_version} {topic}\n".encode()
+    return hashlib.sha256(place + state).hexdigest()
+
+
+def digest_of(event: DomainEvent) -> str:
+    """The digest of an event that is about to be written."""
+    return digest(
+        event.originator_id, event.originator_version, topic_of(type(event)), encode(event)
+    )
+
+
+def _unreadable(originator_id: UUID, version: int, topic: str, why: str) -> UnreadableEventError:
+    return UnreadableEventError(
+        f"Event {version} of {originator_id} ({topic}) cannot be read: {why}.",
+        hint="Run a program at least as new as the one that wrote it, and verify the log.",
+    )

@@ -1,0 +1,206 @@
+"""The commands: what somebody wants to happen. The allocator decides each into events, or refuses it.
+
+A command carries its own id (`command_id`): sent again with the same id it is executed once, and answered the same.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, TypeAdapter
+
+from events.domain import Assignment
+from events.fields import Endpoint, Frozen, PublicKey
+
+MAX_ENDPOINTS = 16
+"""How many endpoint candidates a machine may announce for one network."""
+
+Actor = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+"""Who gives a command: `kind:name`, for example `cli:alice` or `machine:<uuid>`; printable ASCII, no spaces."""
+
+AgentVersion = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._+-]*$")]
+
+
+class Command(Frozen):
+    """Base of all commands: its id and who gives it."""
+
+    summary: ClassVar[str]
+
+    command_id: UUID
+    actor: Actor
+
+
+class CreateNetwork(Command):
+    """Create a network. Its CIDR is fixed for good; as the default it takes over from the one before."""
+
+    kind: Literal["create-network"] = "create-network"
+    summary = "create a network"
+
+    network_id: UUID
+    name: str
+    network_cidr: str
+    is_default: bool = False
+    route_reflector_mode: bool = False
+
+
+class RenameNetwork(Command):
+    """Give a network another name."""
+
+    kind: Literal["rename-network"] = "rename-network"
+    summary = "rename a network"
+
+    network_id: UUID
+    name: str
+
+
+class SetDefaultNetwork(Command):
+    """Make a network the default one, or with None have no default."""
+
+    kind: Literal["set-default-network"] = "set-default-network"
+    summary = "set the default network"
+
+    network_id: UUID | None
+
+
+class SetRouteReflectorMode(Command):
+    """Turn a network's route reflector mode on or off."""
+
+    kind: Literal["set-route-reflector-mode"] = "set-route-reflector-mode"
+    summary = "set a network's route reflector mode"
+
+    network_id: UUID
+    enabled: bool
+
+
+class DeleteNetwork(Command):
+    """Delete a network; one with machines only by force, and then with all its assignments at once."""
+
+    kind: Literal["delete-network"] = "delete-network"
+    summary = "delete a network"
+
+    network_id: UUID
+    force: bool = False
+
+
+class RegisterMachine(Command):
+    """Make a machine known. One that is known already keeps its hostname; its agent's version is noted."""
+
+    kind: Literal["register-machine"] = "register-machine"
+    summary = "register a machine"
+
+    machine_id: UUID
+    hostname: str
+    agent_version: AgentVersion = ""
+
+
+class RenameMachine(Command):
+    """Give a machine another hostname."""
+
+    kind: Literal["rename-machine"] = "rename-machine"
+    summary = "rename a machine"
+
+    machine_id: UUID
+    hostname: str
+
+
+class DeleteMachine(Command):
+    """Delete a machine; one that is assigned only by force, and then out of all its networks at once."""
+
+    kind: Literal["delete-machine"] = "delete-machine"
+    summary = "delete a machine"
+
+    machine_id: UUID
+    force: bool = False
+
+
+class AssignMachine(Command):
+    """Assign a machine to a network, at `address` if given and free, else at the lowest free one."""
+
+    kind: Literal["assign-machine"] = "assign-machine"
+    summary = "assign a machine to a network"
+
+    network_id: UUID
+    machine_id: UUID
+    address: IPv4Address | None = None
+
+
+class AssignMachines(Command):
+    """Assign many machines to a network, all or none, in the order given. Those assigned already stay as they are."""
+
+    kind: Literal["assign-machines"] = "assign-machines"
+    summary = "assign machines to a network"
+
+    network_id: UUID
+    machine_ids: Annotated[tuple[UUID, ...], Field(min_length=1, max_length=65_534)]
+
+
+class UnassignMachine(Command):
+    """Take a machine out of a network; its address is free again."""
+
+    kind: Literal["unassign-machine"] = "unassign-machine"
+    summary = "unassign a machine from a network"
+
+    network_id: UUID
+    machine_id: UUID
+
+
+class RegisterMembership(Command):
+    """Announce a machine's WireGuard public key, UDP port and endpoint candidates for one network it is in."""
+
+    kind: Literal["register-membership"] = "register-membership"
+    summary = "register a machine's key and endpoints in a network"
+
+    network_id: UUID
+    machine_id: UUID
+    public_key: PublicKey
+    listen_port: Annotated[int, Field(ge=1, le=65535)]
+    endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=MAX_ENDPOINTS)] = ()
+
+
+AnyCommand = Annotated[
+    CreateNetwork
+    | RenameNetwork
+    | SetDefaultNetwork
+    | SetRouteReflectorMode
+    | DeleteNetwork
+    | RegisterMachine
+    | RenameMachine
+    | DeleteMachine
+    | AssignMachine
+    | AssignMachines
+    | UnassignMachine
+    | RegisterMembership,
+    Field(discriminator="kind"),
+]
+
+COMMANDS: TypeAdapter[AnyCommand] = TypeAdapter(AnyCommand)
+"""Reads any command from JSON, told apart by `kind`."""
+
+COMMAND_TYPES: tuple[type[Command], ...] = (
+    CreateNetwork,
+    RenameNetwork,
+    SetDefaultNetwork,
+    SetRouteReflectorMode,
+    DeleteNetwork,
+    RegisterMachine,
+    RenameMachine,
+    DeleteMachine,
+    AssignMachine,
+    AssignMachines,
+    UnassignMachine,
+    RegisterMembership,
+)
+
+
+class Outcome(Frozen):
+    """What became of an accepted command."""
+
+    command_id: UUID
+    sequence: int
+    """The log position of the command's last event; for one that changed nothing, the position it was decided at."""
+    changed: bool
+    """Whether events were written: False where everything was already as asked."""
+    assignments: tuple[Assignment, ...] = ()
+    """For AssignMachine and AssignMachines: each machine asked for and its address, new or had already."""

@@ -1,0 +1,178 @@
+"""The domain events: what happened, as it stands in the log for ever.
+
+An event belongs to one aggregate (`originator_id`) and has a place in its history (`originator_version`, from 1,
+without gaps). Its `kind` is its name in the log and never changes; `schema_version` rises when its fields do, and
+`events.codec` lifts older ones. `previous_hash` is the digest of the aggregate's event before it
+(`events.codec.digest`), so that a change to the past breaks the chain.
+
+Three kinds of aggregate: the account's one *registry* (which networks there are), each *network*'s roster (who is in
+it, and at which address), and each *machine*.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from events.fields import Address, Cidr, Endpoint, Frozen, Moment, PublicKey
+
+REGISTRY_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a01")
+"""The id of the account's registry."""
+
+GENESIS_HASH = ""
+"""The `previous_hash` of an aggregate's first event."""
+
+
+class DomainEvent(Frozen):
+    """Base of all events: where it belongs, when it happened, who caused it and through which command."""
+
+    kind: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+    originator_id: UUID
+    originator_version: int
+    previous_hash: str
+    time: Moment
+    actor: str
+    command_id: UUID
+
+
+class NetworkCreated(DomainEvent):
+    """A network was created. Where `is_default`, the default network before it (if any) is one no more."""
+
+    kind = "network.created"
+
+    network_id: UUID
+    name: str
+    network_cidr: Cidr
+    route_reflector_mode: bool
+    is_default: bool
+
+
+class NetworkRenamed(DomainEvent):
+    """A network has another name."""
+
+    kind = "network.renamed"
+
+    network_id: UUID
+    name: str
+    previous_name: str
+
+
+class DefaultNetworkSet(DomainEvent):
+    """Another network, or none (`network_id` None), is the default; the one before it is one no more."""
+
+    kind = "network.default_set"
+
+    network_id: UUID | None
+    previous_network_id: UUID | None
+
+
+class RouteReflectorModeSet(DomainEvent):
+    """A network's route reflector mode was turned on or off."""
+
+    kind = "network.route_reflector_mode_set"
+
+    network_id: UUID
+    enabled: bool
+
+
+class NetworkDeleted(DomainEvent):
+    """A network was deleted, and with it every assignment that it had (`machine_count`)."""
+
+    kind = "network.deleted"
+
+    network_id: UUID
+    name: str
+    machine_count: int
+
+
+class Assignment(Frozen):
+    """One machine and the mesh address that it has in a network."""
+
+    machine_id: UUID
+    address: Address
+
+
+class MachinesAssigned(DomainEvent):
+    """Machines joined a network, each with its address, which it keeps until it leaves."""
+
+    kind = "network.machines_assigned"
+
+    network_id: UUID
+    assignments: tuple[Assignment, ...]
+
+
+class MachinesUnassigned(DomainEvent):
+    """Machines left a network; their addresses are free again."""
+
+    kind = "network.machines_unassigned"
+
+    network_id: UUID
+    assignments: tuple[Assignment, ...]
+
+
+class MembershipRegistered(DomainEvent):
+    """A machine announced its WireGuard key, port and endpoint candidates for one network."""
+
+    kind = "network.membership_registered"
+
+    network_id: UUID
+    machine_id: UUID
+    public_key: PublicKey
+    listen_port: int
+    endpoints: tuple[Endpoint, ...]
+
+
+class MachineRegistered(DomainEvent):
+    """A machine became known."""
+
+    kind = "machine.registered"
+
+    machine_id: UUID
+    hostname: str
+    agent_version: str
+
+
+class MachineRenamed(DomainEvent):
+    """A machine has another hostname."""
+
+    kind = "machine.renamed"
+
+    machine_id: UUID
+    hostname: str
+    previous_hostname: str
+
+
+class MachineAgentUpdated(DomainEvent):
+    """A machine runs another version of the agent."""
+
+    kind = "machine.agent_updated"
+
+    machine_id: UUID
+    agent_version: str
+
+
+class MachineDeleted(DomainEvent):
+    """A machine was deleted. Its id is never used again."""
+
+    kind = "machine.deleted"
+
+    machine_id: UUID
+    hostname: str
+
+
+EVENT_TYPES: tuple[type[DomainEvent], ...] = (
+    NetworkCreated,
+    NetworkRenamed,
+    DefaultNetworkSet,
+    RouteReflectorModeSet,
+    NetworkDeleted,
+    MachinesAssigned,
+    MachinesUnassigned,
+    MembershipRegistered,
+    MachineRegistered,
+    MachineRenamed,
+    MachineAgentUpdated,
+    MachineDeleted,
+)

@@ -1,0 +1,151 @@
+"""Every subject and every stream, in one place.
+
+| subject | who says it | who hears it |
+|---|---|---|
+| `log.<aggregate>` | allocator | topology, gateway (LOG: the truth) |
+| `snapshot.<aggregate>` | allocator | allocator (SNAPSHOTS: only to start quickly) |
+| `state.network.<network>.info`, `.peer.<machine>` | topology | gateway (STATE) |
+| `state.machine.<machine>.info`, `.network.<network>` | topology | gateway (STATE) |
+| `live.…` | the server, repeating `state.…` | agents |
+| `ask.<machine>.<verb>` | the machine's agent | gateway |
+| `beat.<machine>` | the machine's agent | gateway |
+| `allocator.execute` | gateway | allocator |
+| `wireloom.command.<kind>` | programs | gateway |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+LOG_STREAM = "LOG"
+LOG_PREFIX = "log"
+SNAPSHOT_STREAM = "SNAPSHOTS"
+SNAPSHOT_PREFIX = "snapshot"
+STATE_STREAM = "STATE"
+STATE_PREFIX = "state"
+LIVE_PREFIX = "live"
+
+EVENT_HEADER = "Wl-Event"
+"""Header of a stored event: its version in the aggregate, a space, and its topic."""
+
+ALLOCATOR_EXECUTE = "allocator.execute"
+ALLOCATOR_QUEUE = "allocator"
+COMMAND_PREFIX = "wireloom.command"
+GATEWAY_QUEUE = "gateway"
+
+ScopeKind = Literal["network", "machine"]
+AskVerb = Literal["register", "membership", "sync"]
+
+
+def log_subject(aggregate_id: UUID) -> str:
+    """Where an aggregate's events stand in the log."""
+    return f"{LOG_PREFIX}.{aggregate_id}"
+
+
+def network_info(network_id: UUID) -> str:
+    """STATE subject of a network's own record."""
+    return f"{STATE_PREFIX}.network.{network_id}.info"
+
+
+def network_peer(network_id: UUID, machine_id: UUID) -> str:
+    """STATE subject of a network's record of one peer."""
+    return f"{STATE_PREFIX}.network.{network_id}.peer.{machine_id}"
+
+
+def machine_info(machine_id: UUID) -> str:
+    """STATE subject of a machine's own record."""
+    return f"{STATE_PREFIX}.machine.{machine_id}.info"
+
+
+def machine_membership(machine_id: UUID, network_id: UUID) -> str:
+    """STATE subject of a machine's place in one network."""
+    return f"{STATE_PREFIX}.machine.{machine_id}.network.{network_id}"
+
+
+def scope(kind: ScopeKind, scope_id: UUID) -> str:
+    """The name of a scope: `network:<uuid>` or `machine:<uuid>`."""
+    return f"{kind}:{scope_id}"
+
+
+def scope_of(subject: str) -> str:
+    """The scope that a `state.` or `live.` subject belongs to."""
+    _, kind, scope_id, _ = subject.split(".", 3)
+    return f"{kind}:{scope_id}"
+
+
+def live_of(subject: str) -> str:
+    """Where a STATE subject is repeated live."""
+    return LIVE_PREFIX + subject.removeprefix(STATE_PREFIX)
+
+
+def state_of(subject: str) -> str:
+    """The STATE subject of a live one."""
+    return STATE_PREFIX + subject.removeprefix(LIVE_PREFIX)
+
+
+def live_scope(kind: ScopeKind, scope_id: UUID) -> str:
+    """The subscription that hears everything of a scope."""
+    return f"{LIVE_PREFIX}.{kind}.{scope_id}.>"
+
+
+def ask(machine_id: UUID, verb: AskVerb) -> str:
+    """Where a machine's agent asks the gateway for something."""
+    return f"ask.{machine_id}.{verb}"
+
+
+def beat(machine_id: UUID) -> str:
+    """Where a machine's agent says that it is alive."""
+    return f"beat.{machine_id}"
+
+
+def command(kind: str) -> str:
+    """Where programs give a command of this kind."""
+    return f"{COMMAND_PREFIX}.{kind}"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The definition of a JetStream stream: what differs from the server's defaults."""
+
+    name: str
+    prefix: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The stream's configuration as the JetStream API takes it."""
+        return {
+            "name": self.name,
+            "subjects": [f"{self.prefix}.>"],
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new",
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "num_replicas": replicas,
+            "allow_direct": True,
+            "allow_atomic": True,
+            **dict(self.options),
+        }
+
+
+_NEVER_REMOVED = (("deny_delete", True), ("deny_purge", True))
+
+LOG = Stream(LOG_STREAM, LOG_PREFIX, _NEVER_REMOVED)
+"""The truth: nothing is ever removed from it."""
+
+SNAPSHOTS = Stream(SNAPSHOT_STREAM, SNAPSHOT_PREFIX)
+"""Aggregates as they were at some version: may be lost at no cost but time."""
+
+STATE = Stream(
+    STATE_STREAM,
+    STATE_PREFIX,
+    (
+        ("discard", "old"),
+        ("max_msgs_per_subject", 1),
+        ("republish", {"src": f"{STATE_PREFIX}.>", "dest": f"{LIVE_PREFIX}.>"}),
+    ),
+)
+"""The newest derived record of each subject, repeated live."""

@@ -1,0 +1,1 @@
+"""Decides: turns commands into events, and owns the allocation of addresses."""

@@ -1,0 +1,1 @@
+"""The wireloom program: runs the control plane, and is its client."""

@@ -1,0 +1,1 @@
+"""Lets people and programs in: HTTP, commands over the bus, and the agents' requests."""

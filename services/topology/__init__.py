@@ -1,0 +1,1 @@
+"""Derives: turns the log into each network's records, and publishes them."""
