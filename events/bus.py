@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,7 +53,7 @@ async def connect(url: str, name: str) -> Client:
             disconnected_cb=on_disconnect,
             reconnected_cb=on_reconnect,
         )
-    except (nats.errors.Error, OSError, TimeoutError, asyncio.TimeoutError) as error:
+    except (nats.errors.Error, OSError, TimeoutError) as error:
         raise UnavailableError(
             f"No message bus answers at {url}.",
             hint="Start it, or give the right address in NATS_URL.",
@@ -81,10 +80,8 @@ async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: in
 async def _jetstream(client: Client, verb: str, body: bytes) -> dict[str, Any]:
     try:
         reply = await client.request(f"$JS.API.{verb}", body, timeout=10)
-    except (nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
-        raise UnavailableError(
-            "JetStream does not answer.", hint="Enable it on the server."
-        ) from error
+    except (nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError("JetStream does not answer.", hint="Enable it on the server.") from error
     answer: dict[str, Any] = orjson.loads(reply.data)
     return answer
 
@@ -100,7 +97,7 @@ async def ask(client: Client, subject: str, body: bytes, timeout: float) -> byte
         raise UnavailableError(
             f"Nobody answers on {subject}.", hint="Check that every service runs, then try again."
         ) from error
-    except (nats.errors.Error, TimeoutError, asyncio.TimeoutError) as error:
+    except (nats.errors.Error, TimeoutError) as error:
         raise UnavailableError(
             f"No answer on {subject} within {timeout:g} s.",
             hint="Try again with the same command id.",
@@ -112,9 +109,7 @@ async def ask(client: Client, subject: str, body: bytes, timeout: float) -> byte
 
 async def execute(client: Client, command: Command, timeout: float = 10.0) -> Outcome:
     """Have the allocator decide a command. Raises the error it was refused with, or `UnavailableError`."""
-    answer = await ask(
-        client, ALLOCATOR_EXECUTE, orjson.dumps(command.model_dump(mode="json")), timeout
-    )
+    answer = await ask(client, ALLOCATOR_EXECUTE, orjson.dumps(command.model_dump(mode="json")), timeout)
     return Outcome.model_validate_json(answer)
 
 

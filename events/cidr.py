@@ -54,9 +54,7 @@ def parse_network_cidr(text: str) -> IPv4Network:
             f"Choose a range inside {_RANGES_TEXT}.",
         )
     if str(meant) != text:
-        raise _refuse(
-            f"{_shown(text)} is not the canonical form of a range.", f"Did you mean {meant}?"
-        )
+        raise _refuse(f"{_shown(text)} is not the canonical form of a range.", f"Did you mean {meant}?")
     return meant
 
 

@@ -24,7 +24,7 @@ UPCASTS: dict[tuple[str, int], Upcast] = {}
 """For each kind and *old* schema version, how to lift it by one."""
 
 _TYPES: dict[str, type[DomainEvent]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
-_BESIDE = frozenset({"originator_id", "originator_version"})
+_BESIDE = {"originator_id", "originator_version"}
 
 
 class UnreadableEventError(InternalError):
@@ -55,9 +55,7 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
         raise _unreadable(originator_id, originator_version, topic, "its kind is not known here")
     schema = int(schema_text)
     if schema > event_type.schema_version:
-        raise _unreadable(
-            originator_id, originator_version, topic, "its schema is newer than this program"
-        )
+        raise _unreadable(originator_id, originator_version, topic, "its schema is newer than this program")
     try:
         fields = orjson.loads(state)
         while schema < event_type.schema_version:
@@ -67,9 +65,7 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
         fields["originator_version"] = originator_version
         return event_type.model_validate(fields)
     except (orjson.JSONDecodeError, TypeError, ValidationError) as error:
-        raise _unreadable(
-            originator_id, originator_version, topic, "its fields are damaged"
-        ) from error
+        raise _unreadable(originator_id, originator_version, topic, "its fields are damaged") from error
 
 
 def digest(originator_id: UUID, originator_version: int, topic: str, state: bytes) -> str:
@@ -80,9 +76,7 @@ def digest(originator_id: UUID, originator_version: int, topic: str, state: byte
 
 def digest_of(event: DomainEvent) -> str:
     """The digest of an event that is about to be written."""
-    return digest(
-        event.originator_id, event.originator_version, topic_of(type(event)), encode(event)
-    )
+    return digest(event.originator_id, event.originator_version, topic_of(type(event)), encode(event))
 
 
 def _unreadable(originator_id: UUID, version: int, topic: str, why: str) -> UnreadableEventError:

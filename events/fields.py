@@ -50,9 +50,7 @@ def check_network_name(name: str) -> str:
 def check_hostname(name: str) -> str:
     """`name` if a machine may have it: a host name as in RFC 1123, section 2.1. Raises `InvalidNameError`."""
     labels = name.split(".")
-    if not 0 < len(name) <= HOSTNAME_MAX or not all(
-        _HOST_LABEL.fullmatch(label) for label in labels
-    ):
+    if not 0 < len(name) <= HOSTNAME_MAX or not all(_HOST_LABEL.fullmatch(label) for label in labels):
         raise InvalidNameError(
             f"{shown(name)} cannot be a machine's hostname.",
             hint="Use letters, digits and hyphens in parts of up to 63, joined by dots, for example db-1.example.org.",
@@ -71,9 +69,7 @@ def _check_public_key(key: str) -> str:
     try:
         raw = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ValueError(
-            "a WireGuard public key is 32 bytes in base64, as `wg pubkey` prints it"
-        ) from error
+        raise ValueError("a WireGuard public key is 32 bytes in base64, as `wg pubkey` prints it") from error
     if len(raw) != 32 or base64.b64encode(raw).decode() != key:
         raise ValueError("a WireGuard public key is 32 bytes in base64, as `wg pubkey` prints it")
     if raw == bytes(32):
@@ -95,15 +91,11 @@ def split_endpoint(endpoint: str) -> tuple[IPv4Address | IPv6Address, int]:
     """
     host, colon, port = endpoint.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
-        raise ValueError(
-            f"{shown(endpoint)} is not an endpoint: write address:port, the port from 1 to 65535"
-        )
+        raise ValueError(f"{shown(endpoint)} is not an endpoint: write address:port, the port from 1 to 65535")
     bracketed = host.startswith("[") and host.endswith("]")
     address = ip_address(host[1:-1] if bracketed else host)
     if bracketed != (address.version == 6):
-        raise ValueError(
-            f"{shown(endpoint)} is not an endpoint: write an IPv6 address in square brackets"
-        )
+        raise ValueError(f"{shown(endpoint)} is not an endpoint: write an IPv6 address in square brackets")
     return address, int(port)
 
 
@@ -122,9 +114,7 @@ def _utc_text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-Moment = Annotated[
-    datetime, AfterValidator(_to_utc), PlainSerializer(_utc_text, return_type=str, when_used="json")
-]
+Moment = Annotated[datetime, AfterValidator(_to_utc), PlainSerializer(_utc_text, return_type=str, when_used="json")]
 """A time in UTC, in JSON always with six decimals, so that equal times are equal bytes."""
 
 PublicKey = Annotated[str, AfterValidator(_check_public_key)]

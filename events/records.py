@@ -65,9 +65,7 @@ class MembershipRecord(Tolerant):
     assigned_at: Moment
 
 
-Body = Annotated[
-    NetworkRecord | PeerRecord | MachineRecord | MembershipRecord, Field(discriminator="kind")
-]
+Body = Annotated[NetworkRecord | PeerRecord | MachineRecord | MembershipRecord, Field(discriminator="kind")]
 
 
 class Record(Tolerant):
