@@ -1,0 +1,55 @@
+# `make demo` and `make test` do all set-up themselves, system packages included (Debian 12 and 13, Ubuntu 24.04).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+# Machines are network namespaces, which only root may make.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
+
+.DEFAULT_GOAL := help
+.PHONY: help system setup demo demo-down lab test check bench lock clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+system:
+	@PYTHON=$(PYTHON) deploy/setup/system.sh
+
+$(VENV)/ready: pyproject.toml constraints.txt | system
+	@echo "set-up: Python packages into $(VENV)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,dev]'
+	@touch $@
+
+setup: system $(VENV)/ready ## Install what the other targets need (they do so themselves)
+
+demo: setup ## From nothing to a mesh of machines, shown and taken down (DEMO_KEEP=1 leaves it up)
+	@$(ROOT) $(BIN)/python -m deploy.lab.demo
+
+demo-down: setup ## Take down what DEMO_KEEP=1 left up
+	@$(ROOT) $(BIN)/python -m deploy.lab.demo --down
+
+test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
+	@deploy/setup/kernel.sh build/kernel
+	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
+
+lab: setup ## Run only the tests on machines in network namespaces
+	@$(ROOT) $(BIN)/python -m pytest -m lab $(ARGS)
+
+check: setup ## Lint, formatting, types and import arrows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy -p agent -p events -p services
+	@$(BIN)/lint-imports
+
+bench: setup ## Measure against floors of the same run; writes build/bench.json
+	@$(BIN)/python -m benchmarks
+
+lock: setup ## Renew constraints.txt from pyproject.toml
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt
+
+clean: ## Remove everything that was made here
+	@$(ROOT) rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@$(ROOT) find . -name __pycache__ -type d -prune -exec rm -rf {} +
