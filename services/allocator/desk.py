@@ -1,0 +1,112 @@
+"""Where decisions are made: a view of the aggregates on which events are tried before they are written. Pure.
+
+Several commands may be decided on one desk, each seeing what those before it recorded; what a refused command did is
+taken back. Nothing is written here: the events go to the log together, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, cast
+from uuid import UUID
+
+from events.commands import Command
+from events.domain import REGISTRY_ID, Assignment, DomainEvent, MachinesAssigned
+from services.allocator.aggregates import (
+    AGGREGATE_OF,
+    Aggregate,
+    Machine,
+    Network,
+    Registry,
+    evolve,
+)
+
+
+class Library(Protocol):
+    """Where a desk gets the aggregates that it has not touched."""
+
+    def find(self, kind: type[Aggregate], aggregate_id: UUID) -> Aggregate | None:
+        """The newest known state of an aggregate, or None if it has no events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What one accepted command came to."""
+
+    command: Command
+    events: tuple[DomainEvent, ...]
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass
+class Desk:
+    """One desk, for the commands that are decided together."""
+
+    library: Library
+    now: Callable[[], datetime]
+    changed: dict[UUID, Aggregate] = field(default_factory=dict)
+    """Every aggregate that the recorded events touch, as it is after them."""
+    events: list[DomainEvent] = field(default_factory=list)
+    """The recorded events of all commands, in order."""
+    _command: Command | None = None
+    _known: tuple[Assignment, ...] = ()
+
+    def decide(self, command: Command, decider: Callable[[Desk, Any], None]) -> Decided:
+        """Let `decider` decide the command. Raises its refusal; the desk is then as it was before."""
+        before, recorded = dict(self.changed), len(self.events)
+        self._command, self._known = command, ()
+        try:
+            decider(self, command)
+        except BaseException:
+            self.changed = before
+            del self.events[recorded:]
+            raise
+        events = tuple(self.events[recorded:])
+        return Decided(command, events, self._known + assignments_of(events))
+
+    @property
+    def registry(self) -> Registry:
+        """The account's registry."""
+        return cast(Registry, self._find(Registry, REGISTRY_ID) or Registry(REGISTRY_ID))
+
+    def network(self, network_id: UUID) -> Network:
+        """A network's roster, empty if nobody was ever assigned."""
+        return cast(Network, self._find(Network, network_id) or Network(network_id))
+
+    def machine(self, machine_id: UUID) -> Machine | None:
+        """A machine, also a deleted one; None if it was never registered."""
+        return cast("Machine | None", self._find(Machine, machine_id))
+
+    def record(self, event_type: type[DomainEvent], aggregate_id: UUID, **fields: Any) -> None:
+        """Record an event of the command at hand as the aggregate's next."""
+        command = cast(Command, self._command)
+        kind = cast("type[Aggregate]", AGGREGATE_OF[event_type])
+        aggregate = self._find(kind, aggregate_id) or kind(aggregate_id)
+        event = event_type(
+            originator_id=aggregate_id,
+            originator_version=aggregate.version + 1,
+            previous_hash=aggregate.last_hash,
+            time=self.now(),
+            actor=command.actor,
+            command_id=command.command_id,
+            **fields,
+        )
+        self.changed[aggregate_id] = evolve(aggregate, event)
+        self.events.append(event)
+
+    def answer(self, assignments: tuple[Assignment, ...]) -> None:
+        """Have assignments in the answer that stood before the command came."""
+        self._known = assignments
+
+    def _find(self, kind: type[Aggregate], aggregate_id: UUID) -> Aggregate | None:
+        found = self.changed.get(aggregate_id)
+        return found if found is not None else self.library.find(kind, aggregate_id)
+
+
+def assignments_of(events: tuple[DomainEvent, ...]) -> tuple[Assignment, ...]:
+    """The assignments that the events made."""
+    return tuple(
+        assignment for event in events if isinstance(event, MachinesAssigned) for assignment in event.assignments
+    )
