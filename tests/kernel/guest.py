@@ -25,24 +25,24 @@ _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _STATUS = "guest exit status: "
 
 _INIT = """#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /host /over /root
+/bin/busybox mkdir -p /proc /sys /dev /host /over /new
 /bin/busybox mount -t devtmpfs none /dev
 say() {{ echo "guest: $*" >/dev/ttyS0; }}
 for module in {modules}; do /bin/busybox insmod /modules/$module || say "cannot load $module"; done
 /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro host /host || say "no 9p"
 /bin/busybox mount -t tmpfs none /over
 /bin/busybox mkdir /over/upper /over/work
-/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work none /root || say "no overlay"
-/bin/busybox mount -t proc none /root/proc
-/bin/busybox mount -t sysfs none /root/sys
-/bin/busybox mount -t devtmpfs none /root/dev
-/bin/busybox mkdir -p /root/dev/pts /root/dev/shm
-/bin/busybox mount -t devpts none /root/dev/pts
-for scratch in dev/shm run tmp; do /bin/busybox mount -t tmpfs none /root/$scratch; done
-/bin/busybox mkdir -p /root/run/netns
+/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/over/upper,workdir=/over/work none /new || say "no overlay"
+/bin/busybox mount -t proc none /new/proc
+/bin/busybox mount -t sysfs none /new/sys
+/bin/busybox mount -t devtmpfs none /new/dev
+/bin/busybox mkdir -p /new/dev/pts /new/dev/shm
+/bin/busybox mount -t devpts none /new/dev/pts
+for scratch in dev/shm run; do /bin/busybox mount -t tmpfs none /new/$scratch; done
+/bin/busybox mkdir -p /new/run/netns
 /bin/busybox ip link set lo up
 /bin/busybox stty -F /dev/ttyS1 raw
-/bin/busybox chroot /root /bin/sh -c {command} </dev/null >/dev/ttyS1 2>&1
+/bin/busybox chroot /new /bin/sh -c {command} </dev/null >/dev/ttyS1 2>&1
 echo "{status}$?" >/dev/ttyS1
 /bin/busybox reboot -f
 """
