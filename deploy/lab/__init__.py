@@ -1,0 +1,1 @@
+"""Machines on one machine: network namespaces around a router, for the demo and the lab tests."""

@@ -1,0 +1,122 @@
+"""The lab: machines, each in a subnet of its own, joined by one router; and cuts between them.
+
+```
+ control 198.18.0.2 ──┐             ┌── m1 198.18.1.2
+                      ├── router ───┼── m2 198.18.2.2
+                      │ (.1 in each)└── m3 198.18.3.2 …
+```
+
+The addresses are those that RFC 2544 and RFC 5180 keep for tests; nothing of it is visible outside.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self
+
+from deploy.lab.machine import LabError, Machine
+
+MOST_MACHINES = 254
+_FORWARD = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+
+
+class Lab:
+    """A router and the machines behind it. As a context manager it takes everything away at the end."""
+
+    def __init__(self, *, ipv6: bool = True, outlive: bool = False) -> None:
+        """With `outlive`, what is running at the end of this program stays, until somebody ends its processes."""
+        self.directory = Path(tempfile.mkdtemp(prefix="wireloom-lab-"))
+        self.ipv6 = ipv6
+        self.machines: dict[str, Machine] = {}
+        self._outlive = outlive
+        self._subnets = 0
+        self._cuts: set[tuple[str, str]] = set()
+        self.router = Machine("router", self.directory, outlive=outlive)
+        try:
+            self.router.run(["sh", "-c", "".join(f"[ ! -e {path} ] || echo 1 >{path};" for path in _FORWARD)])
+        except LabError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add_machine(self, name: str) -> Machine:
+        """A new machine, in the next subnet, that can reach every other."""
+        if name in self.machines or name == "router":
+            raise LabError(f"There is a machine {name} already.")
+        if self._subnets > MOST_MACHINES:
+            raise LabError(f"A lab holds at most {MOST_MACHINES} machines.")
+        machine = Machine(name, self.directory, outlive=self._outlive)
+        self.machines[name] = machine
+        self._join(machine, self._subnets)
+        self._subnets += 1
+        return machine
+
+    def _join(self, machine: Machine, subnet: int) -> None:
+        v4, v6 = f"198.18.{subnet}", f"2001:2:0:{subnet:x}"
+        port = f"to-{subnet}"
+        outer = [f"link add {port} type veth peer name eth0 netns {machine.pid}", f"address add {v4}.1/24 dev {port}"]
+        inner = [f"address add {v4}.2/24 dev eth0"]
+        if self.ipv6:
+            outer.append(f"address add {v6}::1/64 dev {port} nodad")
+            inner.append(f"address add {v6}::2/64 dev eth0 nodad")
+        inner += ["link set eth0 up", f"route add default via {v4}.1"]
+        outer.append(f"link set {port} up")
+        if self.ipv6:
+            inner.append(f"route add ::/0 via {v6}::1")
+        # `ip` finds the machine's network by process id: so it must see our processes, not the router's.
+        ip = ["ip", "-batch", "-"]
+        self.router.run(ip, text="\n".join(outer), only_network=True)
+        machine.run(ip, text="\n".join(inner))
+        machine.address = f"{v4}.2"
+
+    def cut(self, one: Machine, other: Machine) -> None:
+        """Let nothing pass between two machines."""
+        self._cuts.add((one.address, other.address))
+        self._apply_cuts()
+
+    def mend(self, one: Machine, other: Machine) -> None:
+        """Undo a cut."""
+        self._cuts -= {(one.address, other.address), (other.address, one.address)}
+        self._apply_cuts()
+
+    def _apply_cuts(self) -> None:
+        rules = [
+            f"{family} saddr {source} {family} daddr {target} drop"
+            for one, other in sorted(self._cuts)
+            for a, b in ((one, other), (other, one))
+            for family, source, target in (("ip", a, b), ("ip6", _v6(a), _v6(b)))
+        ]
+        chain = "type filter hook forward priority filter; policy accept;"
+        table = f"table inet lab {{ chain cuts {{ {chain}\n" + "\n".join(rules) + "\n}\n}\n"
+        self.router.run(["nft", "-f", "-"], text=f"table inet lab\ndelete table inet lab\n{table}")
+
+    def close(self) -> None:
+        """End every process, take every namespace away, remove every file. Idempotent."""
+        for machine in (*self.machines.values(), self.router):
+            machine.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+Pings = dict[tuple[str, str], float | None]
+"""Milliseconds by the names of the two machines; None where no answer came."""
+
+
+def ping_all(pairs: Iterable[tuple[Machine, Machine, str]], timeout: float = 1.0) -> Pings:
+    """Pings from one machine to another at an address, all at once."""
+    wanted = list(pairs)
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        times = pool.map(lambda pair: pair[0].ping(pair[2], timeout), wanted)
+        return {(one.name, other.name): time for (one, other, _), time in zip(wanted, times, strict=True)}
+
+
+def _v6(address: str) -> str:
+    return f"2001:2:0:{int(address.split('.')[2]):x}::2"
