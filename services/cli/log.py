@@ -1,0 +1,103 @@
+"""`wireloom log`: what happened, by whom, when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated
+
+import orjson
+import typer
+from rich.table import Table
+
+from events.errors import UnavailableError
+from services.cli.api import Api, Json
+from services.cli.lookup import machine_named, network_named
+from services.cli.resolve import as_uuid
+from services.cli.session import DEFAULT_URL, Session, Url, opened
+from services.cli.tables import event_row, events_table
+
+EVENTS = "/api/v1/events"
+
+_PAGE = 1000
+_WHO_WIDTH = 20
+_RECONNECT_AFTER = 1.0
+
+
+def log(
+    context: typer.Context,
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now on.")] = False,
+    network: Annotated[
+        str | None, typer.Option("--network", "-n", metavar="NAME|UUID", help="Only about this network.")
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option("--machine", "-m", metavar="HOSTNAME|UUID", help="Only about this machine.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many: the newest, or with --after the next.")] = 50,
+    after: Annotated[int | None, typer.Option(min=0, help="Only those after this position in the log.")] = None,
+    url: Url = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
+) -> None:
+    """Show the events, oldest first: when, who, what. They are never changed or removed."""
+    with opened(context, url, as_json) as session:
+        filters = _filters(session.api, network, machine)
+        end = session.api.get(EVENTS, limit=1)["last_sequence"] if follow else 0
+        events = _past(session.api, limit, after, filters)
+        if follow:
+            for event in chain(events, _coming(session, events[-1]["sequence"] if events else end, filters)):
+                _print_one(session, event)
+        elif as_json:
+            for event in events:
+                _print_one(session, event)
+        elif events:
+            session.table(events_table(events))
+        else:
+            session.say("Nothing like that has happened yet.")
+
+
+def _filters(api: Api, network: str | None, machine: str | None) -> Json:
+    """The query's filters. A uuid is taken as it is: what was deleted has events all the same."""
+    filters: Json = {}
+    if network is not None:
+        filters["network"] = as_uuid(network) or network_named(api, network)["uuid"]
+    if machine is not None:
+        filters["machine"] = as_uuid(machine) or machine_named(api, machine)["uuid"]
+    return filters
+
+
+def _past(api: Api, limit: int, after: int | None, filters: Json) -> list[Json]:
+    """Up to `limit` events in the order of the log: those after a position, or the newest."""
+    events: list[Json] = []
+    place: Json = {} if after is None else {"after": after}
+    while len(events) < limit:
+        page = api.get(EVENTS, limit=min(limit - len(events), _PAGE), **place, **filters)
+        events += page["items"]
+        if page["next"] is None:
+            break
+        place = {"before" if after is None else "after": page["next"]}
+    return events if after is not None else events[::-1]
+
+
+def _coming(session: Session, position: int, filters: Json) -> Iterator[Json]:
+    """What happens after a position, for ever: a lost connection is taken up where it broke."""
+    while True:
+        try:
+            for event in session.api.follow(f"{EVENTS}/stream", after=position, **filters):
+                position = event["sequence"]
+                yield event
+        except UnavailableError as error:
+            session.err.print(f"{error.detail} Trying again.", style="dim", soft_wrap=True)
+        session.pause(_RECONNECT_AFTER)
+
+
+def _print_one(session: Session, event: Json) -> None:
+    if session.as_json:
+        typer.echo(orjson.dumps(event))
+        return
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(no_wrap=True)
+    row.add_column(no_wrap=True, min_width=_WHO_WIDTH)
+    row.add_column(overflow="fold")
+    row.add_row(*event_row(event))
+    session.table(row)

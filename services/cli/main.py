@@ -1,0 +1,50 @@
+"""The composition root of the `wireloom` program: its commands, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from events.errors import WireloomError
+from services.cli import log, machines, networks, serve, status, up
+from services.cli.session import console
+
+_EXIT_CODES = (
+    "Exit codes: 0 done; 1 Wireloom failed, or you said no; 2 the request is not valid; 3 there is no such thing; "
+    "4 it does not fit the present state; 5 a part of the control plane does not answer; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="wireloom",
+    help="Encrypted WireGuard mesh networks between your machines: run the control plane, and tell it what you want.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(rich_help_panel="Control plane")(up.up)
+app.command(rich_help_panel="Control plane")(serve.serve)
+app.command(rich_help_panel="Control plane")(status.status)
+app.add_typer(networks.app, name="network", rich_help_panel="Networks and machines")
+app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
+app.command(rich_help_panel="Networks and machines")(log.log)
+app.command(rich_help_panel="Control plane")(status.version)
+
+
+def run() -> None:
+    """Run the program with the arguments of this process, and end the process."""
+    try:
+        app()
+    except WireloomError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
+
+
+def show_error(error: WireloomError) -> None:
+    """Tell the person what was wrong and what would be right."""
+    err = console(stderr=True)
+    err.print("[bold red]error:[/] ", end="", markup=True)
+    err.print(error.detail, soft_wrap=True)
+    if error.hint:
+        err.print(error.hint, soft_wrap=True)

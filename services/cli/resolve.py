@@ -1,0 +1,72 @@
+"""What a person means by a name: pure choices among the items that the API listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from uuid import UUID
+
+from events.errors import InvalidInputError, NotFoundError
+from services.cli.api import Json
+
+_SHOWN = 10
+
+
+def as_uuid(text: str) -> str | None:
+    """The canonical form of a uuid, or None where `text` is a name."""
+    try:
+        return str(UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def choose_network(text: str, networks: Sequence[Json]) -> Json:
+    """The network that has this name or uuid.
+
+    Raises `NotFoundError` with the names that look like it.
+    """
+    for network in networks:
+        if text in (network["name"], network["uuid"]) or as_uuid(text) == network["uuid"]:
+            return network
+    raise NotFoundError(
+        f"There is no network {text!r}.",
+        hint=_hint(text, [network["name"] for network in networks], "wireloom network list"),
+    )
+
+
+def choose_machines(texts: Iterable[str], machines: Sequence[Json]) -> list[Json]:
+    """The machines that have these hostnames or uuids, each once, in the order asked for.
+
+    Raises `NotFoundError` with the hostnames that look like the unknown one, and `InvalidInputError` with the uuids
+    where several machines share a hostname.
+    """
+    by_uuid = {machine["uuid"]: machine for machine in machines}
+    by_hostname: dict[str, list[Json]] = {}
+    for machine in machines:
+        by_hostname.setdefault(machine["hostname"].lower(), []).append(machine)
+    chosen: dict[str, Json] = {}
+    for text in texts:
+        found = by_uuid.get(as_uuid(text) or "") or _only(text, by_hostname.get(text.lower(), []))
+        if found is None:
+            hint = _hint(text, by_hostname, "wireloom machine list")
+            raise NotFoundError(f"There is no machine {text!r}.", hint=hint)
+        chosen[found["uuid"]] = found
+    return list(chosen.values())
+
+
+def _only(text: str, found: Sequence[Json]) -> Json | None:
+    if len(found) > 1:
+        uuids = [machine["uuid"] for machine in found]
+        more = f" and {len(uuids) - _SHOWN} more" if len(uuids) > _SHOWN else ""
+        raise InvalidInputError(
+            f"{len(uuids)} machines have the hostname {text!r}.",
+            hint=f"Give the uuid of the one you mean: {', '.join(uuids[:_SHOWN])}{more}.",
+        )
+    return found[0] if found else None
+
+
+def _hint(text: str, names: Iterable[str], listing: str) -> str:
+    close = get_close_matches(text, list(names), n=3, cutoff=0.6)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    return f"`{listing}` shows what there is."

@@ -1,0 +1,45 @@
+"""`wireloom serve`: one service in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from services.cli.logs import configure_logging
+
+
+class Service(StrEnum):
+    """The services that make up a control plane."""
+
+    ALLOCATOR = "allocator"
+    TOPOLOGY = "topology"
+    GATEWAY = "gateway"
+
+
+def serve(service: Annotated[Service, typer.Argument(help="Which part to run.")]) -> None:
+    """Run one part of the control plane in the foreground, until SIGTERM or Ctrl-C.
+
+    It is configured by its environment: NATS_URL (nats://127.0.0.1:7422) and WIRELOOM_REPLICAS (1); the gateway
+    also by WIRELOOM_HTTP_PORT (7480).
+    """
+    configure_logging(service=service.value)
+    module = importlib.import_module(f"services.{service.value}.service")
+
+    async def until_told() -> None:
+        await module.serve(module.Settings(), stop_on_signals())
+
+    asyncio.run(until_told())
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set, from now on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,124 @@
+"""What every client command works with: the API, and where its answers go."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import httpx2
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from services.cli.api import Api
+
+DEFAULT_URL = "http://127.0.0.1:7480"
+WIDE = 100
+"""From this many columns on, tables show the uuids too."""
+
+_UNBOUNDED = 4096
+
+Url = Annotated[
+    str, typer.Option("--url", envvar="WIRELOOM_URL", help="Where the gateway is.", metavar="URL", show_default=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the commands reach outside with. Tests hand in others, as the context's object."""
+
+    transport: httpx2.BaseTransport | None = None
+    pause: Callable[[float], None] = time.sleep
+    interactive: Callable[[], bool] = lambda: sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class Session:
+    """One command's conversation: with the gateway through `api`, with the person through `out` and `err`."""
+
+    def __init__(self, api: Api, as_json: bool, surroundings: Surroundings) -> None:
+        self.api = api
+        self.as_json = as_json
+        self.out = console()
+        self.err = console(stderr=True)
+        self.pause = surroundings.pause
+        self._interactive = surroundings.interactive
+
+    @property
+    def wide(self) -> bool:
+        """Whether a table has room for more than the essential columns."""
+        return self.out.width >= WIDE
+
+    def json(self, document: Any) -> None:
+        """Print one JSON document."""
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+    def say(self, text: str) -> None:
+        """Print a sentence about what was done; nothing where the answer is JSON."""
+        if not self.as_json:
+            self.out.print(text, soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table: within the terminal's width, or piped as wide as it is, without padding at the line ends."""
+        if self.out.is_terminal:
+            self.out.print(table)
+            return
+        with self.out.capture() as captured:
+            self.out.print(table)
+        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+    def agree(self, consequence: str, yes: bool) -> None:
+        """Before a dangerous change: ask, if somebody is there to answer and did not say `--yes`.
+
+        Ends the program with exit code 1 if the answer is no.
+        """
+        if yes or self.as_json or not self._interactive():
+            return
+        self.err.print(consequence, soft_wrap=True)
+        if not typer.confirm("Go on?", err=True):
+            self.err.print("Nothing was changed.")
+            raise typer.Exit(1)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Shows on a terminal that long work goes on; the value changes what is said about it."""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as progress:
+            task = progress.add_task(what)
+            yield lambda text: progress.update(task, description=text)
+
+
+@contextmanager
+def opened(context: typer.Context, url: str, as_json: bool) -> Iterator[Session]:
+    """The session of one command."""
+    surroundings = context.obj or Surroundings()
+    with Api(url, actor(_user()), surroundings.transport, surroundings.pause) as api:
+        yield Session(api, as_json, surroundings)
+
+
+def actor(user: str) -> str:
+    """Who gives the commands, as events name it: printable ASCII without spaces."""
+    return "cli:" + "".join(c if "!" <= c <= "~" else "_" for c in user)[:190]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        return f"uid-{os.getuid()}"
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that prints what it is told and nothing else; piped, it does not wrap at a width that nobody has."""
+    stream = sys.stderr if stderr else sys.stdout
+    bounded = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if bounded else _UNBOUNDED)

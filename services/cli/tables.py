@@ -1,0 +1,164 @@
+"""The API's objects as tables for people. Pure: objects in, Rich tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.api import Json
+
+STAR = "★"
+"""Marks the default network."""
+
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+def network_name(network: Json) -> Text:
+    """A network's name with a star where it is the default and a badge where it is in route reflector mode."""
+    text = Text(network["name"])
+    if network["is_default"]:
+        text.append(f" {STAR}", style="yellow")
+    if network["route_reflector_mode"]:
+        text.append(" ").append("RR", style="reverse")
+    return text
+
+
+def networks_table(networks: Iterable[Json], wide: bool) -> Table:
+    """The networks: name, CIDR, machines; wide, also the free addresses and the uuids."""
+    table = _table("Name", "Network CIDR", right=("Machines", *(("Free",) if wide else ())))
+    if wide:
+        table.add_column("UUID", no_wrap=True)
+    for network in networks:
+        more = (f"{network['available_ip_count']:,}", network["uuid"]) if wide else ()
+        table.add_row(network_name(network), network["network_cidr"], f"{network['machine_count']:,}", *more)
+    return table
+
+
+def network_table(network: Json) -> Table:
+    """A network's settings, one a line."""
+    return settings_table(
+        ("Name", network_name(network)),
+        ("UUID", network["uuid"]),
+        ("Network CIDR", network["network_cidr"]),
+        ("Default", yes_no(network["is_default"])),
+        ("Route reflector mode", "on" if network["route_reflector_mode"] else "off"),
+        ("Machines", f"{network['machine_count']:,}, room for {network['available_ip_count']:,} more"),
+        ("Created", local_time(network["created_at"])),
+        ("Updated", local_time(network["updated_at"])),
+    )
+
+
+def members_table(network: Json, machines: Iterable[Json], wide: bool) -> Table:
+    """The machines of one network with the address that each has in it."""
+    table = _table("Hostname", "Address", "Status", *(("UUID",) if wide else ()))
+    for machine in machines:
+        more = (machine["uuid"],) if wide else ()
+        table.add_row(machine["hostname"], address_in(machine, network["uuid"]), status(machine), *more)
+    return table
+
+
+def machines_table(machines: Iterable[Json], wide: bool, separator: str) -> Table:
+    """The machines with their networks and addresses, those of one machine apart by `separator`."""
+    table = _table("Hostname", "Status", "Networks", *(("Agent", "UUID") if wide else ()))
+    for machine in machines:
+        more = (machine["agent_version"], machine["uuid"]) if wide else ()
+        table.add_row(machine["hostname"], status(machine), networks_of(machine, separator), *more)
+    return table
+
+
+def machine_table(machine: Json) -> Table:
+    """Everything about one machine, one a line."""
+    return settings_table(
+        ("Hostname", machine["hostname"]),
+        ("UUID", machine["uuid"]),
+        ("Status", status(machine)),
+        ("Last seen", local_time(machine["last_seen_at"]) if machine["last_seen_at"] else "not lately"),
+        ("Agent", machine["agent_version"] or "unknown"),
+        ("Created", local_time(machine["created_at"])),
+        ("Updated", local_time(machine["updated_at"])),
+        ("Networks", "" if machine["memberships"] else "none"),
+    )
+
+
+def memberships_table(machine: Json) -> Table:
+    """A machine's places in networks: its address, WireGuard key and endpoints in each."""
+    table = _table("Network", "Address", "Public key", "Endpoints")
+    for membership in machine["memberships"]:
+        table.add_row(
+            membership["mesh_network_name"],
+            membership["wg_ip_address"],
+            membership["public_key"] or "not announced yet",
+            "\n".join(membership["endpoints"]),
+        )
+    return table
+
+
+def event_row(event: Json) -> tuple[str, str, str]:
+    """When, who, what."""
+    return local_time(event["time"]), short_actor(event["actor"]), event["text"]
+
+
+def events_table(events: Iterable[Json]) -> Table:
+    """Events, one a line."""
+    table = _table("Time", "Who", "What")
+    for event in events:
+        table.add_row(*event_row(event))
+    return table
+
+
+def address_in(machine: Json, network_uuid: str) -> str:
+    """The machine's address in a network, or nothing where it has none."""
+    for membership in machine["memberships"]:
+        if membership["mesh_network_uuid"] == network_uuid:
+            return str(membership["wg_ip_address"])
+    return ""
+
+
+def networks_of(machine: Json, separator: str) -> str:
+    """The networks that a machine is in, with its address in each."""
+    return separator.join(
+        f"{membership['mesh_network_name']} {membership['wg_ip_address']}" for membership in machine["memberships"]
+    )
+
+
+def status(machine: Json) -> Text:
+    """Whether a machine is online."""
+    return Text("online", style="green") if machine["is_online"] else Text("offline", style="dim")
+
+
+def local_time(text: str) -> str:
+    """A time of the API, to the second, in the time zone of whoever reads it."""
+    return datetime.fromisoformat(text).astimezone().strftime(_TIME)
+
+
+def short_actor(actor: str) -> str:
+    """Who did it; of a machine's uuid the first part, which tells machines apart well enough in a log."""
+    kind, _, name = actor.partition(":")
+    return f"machine:{name[:8]}" if kind == "machine" else actor
+
+
+def yes_no(value: bool) -> str:
+    """`yes` or `no`."""
+    return "yes" if value else "no"
+
+
+def settings_table(*rows: tuple[str, str | Text]) -> Table:
+    """Names and their values, one a line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _table(*columns: str, right: Iterable[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("UUID", "Time", "Who", "Status"), overflow="fold")
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
