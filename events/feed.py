@@ -1,0 +1,181 @@
+"""A stream's messages in order from a position on, without end, across lost connections and server restarts.
+
+A shell around an ephemeral JetStream push consumer without acknowledgements (what clients call an *ordered consumer*).
+The server says once a second that it is there. When that stops, the connection changes or a message is missing, the
+consumer is replaced by a new one that goes on after the last message that came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import nats.errors
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from events.errors import UnavailableError
+
+_HEARTBEAT_SECONDS = 1
+_SILENCE_SECONDS = 2.5
+_LOOK_SECONDS = 0.25
+_STREAM_NOT_FOUND = 10059
+_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class StreamMissingError(UnavailableError):
+    """Raised when there is no such stream (yet)."""
+
+    code = "stream-missing"
+    title = "A stream is missing on the bus"
+
+
+async def jetstream(client: Client, verb: str, request: dict[str, Any], *expected_errors: int) -> dict[str, Any]:
+    """The answer of the JetStream API to a request. Its refusals are raised but for those that are expected, told by
+    their `err_code`.
+
+    Raises `StreamMissingError`, `UnavailableError`.
+    """
+    try:
+        reply = await client.request(f"$JS.API.{verb}", orjson.dumps(request), timeout=5)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise UnavailableError("JetStream does not answer.", hint="It may be starting: try again.") from error
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    refusal = answer.get("error", {})
+    if not refusal or refusal.get("err_code") in expected_errors:
+        return answer
+    if refusal.get("err_code") == _STREAM_NOT_FOUND:
+        stream = verb.rsplit(".", 1)[-1]
+        raise StreamMissingError(f"There is no stream {stream}.", hint="Start the service that creates it.")
+    raise UnavailableError(f"JetStream refuses: {refusal.get('description')}.", hint="It may be starting: try again.")
+
+
+async def last_sequence(client: Client, stream: str) -> int:
+    """The sequence of the newest message that a stream ever had, 0 for none. Raises `UnavailableError`."""
+    info = await jetstream(client, f"STREAM.INFO.{stream}", {})
+    sequence: int = info["state"]["last_seq"]
+    return sequence
+
+
+async def feed(client: Client, stream: str, after: int) -> AsyncGenerator[list[tuple[int, Msg]]]:
+    """The messages of `stream` whose sequence is greater than `after`, each with its sequence: all that are there,
+    then those to come. As many at once as have arrived.
+
+    Raises `UnavailableError` when the connection is closed for good.
+    """
+    attempt = 0
+    while True:
+        consumer = _Consumer(client, stream, after)
+        try:
+            await consumer.start()
+            while batch := await consumer.batch():
+                after, attempt = batch[-1][0], 0
+                yield batch
+        except (nats.errors.Error, UnavailableError) as error:
+            structlog.get_logger("events.feed").warning("cannot follow a stream yet", stream=stream, error=str(error))
+        finally:
+            await consumer.stop()
+        if client.is_closed:
+            raise UnavailableError("The connection to the bus is closed.", hint="Start again.")
+        await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+        attempt += 1
+
+
+class _Consumer:
+    """One ephemeral consumer and the messages that it has delivered in order."""
+
+    def __init__(self, client: Client, stream: str, after: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._after = after
+        self._arrived: list[tuple[int, Msg]] = []
+        self._delivered = 0
+        self._broken = False
+        self._wake = asyncio.Event()
+        self._connection = client.stats["reconnects"]
+        self._heard = 0.0
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        inbox = self._client.new_inbox()
+        # No limits: the server's flow control bounds what is on its way, and a dropped message would be a gap.
+        self._subscription = await self._client.subscribe(
+            inbox, cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        request = {"stream_name": self._stream, "config": self._config(inbox)}
+        await jetstream(self._client, f"CONSUMER.CREATE.{self._stream}", request)
+        self._heard = asyncio.get_running_loop().time()
+
+    def _config(self, inbox: str) -> dict[str, Any]:
+        return {
+            "deliver_subject": inbox,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._after + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "flow_control": True,
+            "idle_heartbeat": _HEARTBEAT_SECONDS * 1_000_000_000,
+        }
+
+    async def batch(self) -> list[tuple[int, Msg]]:
+        """What has arrived since the last call, waiting for it; nothing when this consumer is of no use any more."""
+        while not self._arrived:
+            if self._is_lost():
+                return []
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
+        self._wake.clear()
+        batch, self._arrived = self._arrived, []
+        return batch
+
+    async def stop(self) -> None:
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error, ValueError):
+                await self._subscription.unsubscribe()
+
+    def _is_lost(self) -> bool:
+        silent = asyncio.get_running_loop().time() - self._heard > _SILENCE_SECONDS
+        reconnected = self._client.stats["reconnects"] != self._connection
+        return self._broken or silent or reconnected or self._client.is_closed
+
+    async def _take(self, message: Msg) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if self._broken:
+            return
+        if message.headers and message.headers.get("Status") == "100" and not message.data:
+            await self._take_control(message, message.headers)
+            return
+        sequence, delivered = _place(message.reply)
+        if delivered != self._delivered + 1:
+            self._break()
+            return
+        self._delivered = delivered
+        self._arrived.append((sequence, message))
+        self._wake.set()
+
+    async def _take_control(self, message: Msg, headers: dict[str, str]) -> None:
+        if message.reply:
+            await self._client.publish(message.reply)
+        if stalled := headers.get("Nats-Consumer-Stalled"):
+            await self._client.publish(stalled)
+        if int(headers.get("Nats-Last-Consumer", self._delivered)) > self._delivered:
+            self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        self._wake.set()
+
+
+def _place(reply: str) -> tuple[int, int]:
+    """The stream and consumer sequence that stand in a delivered message's reply subject (ADR-15 of NATS)."""
+    tokens = reply.split(".")
+    first = 5 if len(tokens) == 9 else 7
+    return int(tokens[first]), int(tokens[first + 1])

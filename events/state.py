@@ -1,0 +1,105 @@
+"""Reading the STATE stream: all of it at once, and what comes after. A shell.
+
+`load` then `follow` from the dump's `last_sequence` misses nothing and repeats nothing. STATE holds the newest record
+of each subject only, so a follower that was away hears the newest and not what was between. Nothing tells a
+follower of records that are purged: they are those that the tombstone of a network or machine makes meaningless.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+
+from events.feed import feed, jetstream, last_sequence
+from events.records import Record, SubjectRecord
+from events.subjects import STATE_STREAM
+
+_NO_MESSAGE_FOUND = 10037
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The newest message of STATE."""
+
+    sequence: int
+    subject: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateDump:
+    """All of STATE as it was when its last message was the one at `last_sequence`."""
+
+    entries: list[tuple[str, bytes]]
+    """Each subject with its record's bytes, in the order in which they were written."""
+    last_sequence: int
+    """STATE's own sequence, not a position of the log; 0 if nothing was ever written."""
+
+    def records(self) -> list[SubjectRecord]:
+        """The entries decoded."""
+        return [SubjectRecord(subject=subject, record=decode_record(payload)) for subject, payload in self.entries]
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as it stands in STATE: the same record always gives the same bytes."""
+    return record.model_dump_json().encode()
+
+
+def decode_record(payload: bytes) -> Record:
+    """The record that stands in STATE, or is heard live, as `payload`."""
+    return Record.model_validate_json(payload)
+
+
+async def load(client: Client) -> StateDump:
+    """All records that STATE holds. Raises `UnavailableError`."""
+    end, newest = await _end(client)
+    if newest is None:
+        return StateDump([], end)
+    held: dict[str, tuple[int, bytes]] = {}
+    async with aclosing(feed(client, STATE_STREAM, 0)) as batches:
+        async for batch in batches:
+            for sequence, message in batch:
+                held[message.subject] = sequence, message.data
+            if batch[-1][0] < newest.sequence:
+                continue
+            # What was replaced meanwhile stands further on: the dump is whole only when nothing is.
+            end, newest = await _end(client)
+            if newest is None or batch[-1][0] >= newest.sequence:
+                break
+    ordered = sorted((sequence, subject, payload) for subject, (sequence, payload) in held.items())
+    last = ordered[-1][0]
+    return StateDump([(subject, payload) for _, subject, payload in ordered], max(end, last))
+
+
+async def follow(client: Client, after_sequence: int) -> AsyncGenerator[list[SubjectRecord]]:
+    """The records that are written to STATE after its sequence `after_sequence`, without end, as many at once as have
+    arrived. Survives lost connections and server restarts.
+
+    Raises `UnavailableError` when the connection is closed for good.
+    """
+    async with aclosing(feed(client, STATE_STREAM, after_sequence)) as batches:
+        async for batch in batches:
+            yield [SubjectRecord(subject=message.subject, record=decode_record(message.data)) for _, message in batch]
+
+
+async def last_message(client: Client) -> Last | None:
+    """The newest message of STATE as its leader has it; None if there is none. Raises `UnavailableError`."""
+    answer = await jetstream(client, f"STREAM.MSG.GET.{STATE_STREAM}", {"last_by_subj": ">"}, _NO_MESSAGE_FOUND)
+    if "error" in answer:
+        return None
+    message = answer["message"]
+    return Last(message["seq"], message["subject"], base64.b64decode(message.get("data", "")))
+
+
+async def purge(client: Client, subject_filter: str) -> None:
+    """Remove the records under `subject_filter` from STATE, unheard by its followers. Raises `UnavailableError`."""
+    await jetstream(client, f"STREAM.PURGE.{STATE_STREAM}", {"filter": subject_filter})
+
+
+async def _end(client: Client) -> tuple[int, Last | None]:
+    """STATE's last sequence, which outlives its message, and its newest message."""
+    return await last_sequence(client, STATE_STREAM), await last_message(client)

@@ -1,0 +1,171 @@
+"""The derivation over random histories, with restarts at random points."""
+
+from __future__ import annotations
+
+import random
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from events.domain import (
+    DefaultNetworkSet,
+    DomainEvent,
+    MachineRenamed,
+    MachinesAssigned,
+    MachinesUnassigned,
+    MembershipRegistered,
+    NetworkCreated,
+    NetworkDeleted,
+)
+from events.records import MembershipRecord, PeerRecord, SubjectRecord
+from events.state import decode_record, encode_record
+from events.subjects import scope_of
+from services.topology.core import Derived, Topology
+from services.topology.shelf import Shelf
+from tests.support.histories import History
+
+
+def _history(seed: int, length: int) -> History:
+    history = History(seed)
+    for _ in range(length):
+        history.step()
+    return history
+
+
+histories = st.builds(_history, st.integers(0, 2**32), st.integers(0, 80))
+
+
+def _derive(history: History) -> list[Derived]:
+    topology = Topology()
+    return [topology.apply(sequence, event) for sequence, event in enumerate(history.events, start=1)]
+
+
+def _restored(shelf: Shelf) -> tuple[Topology, list[str]]:
+    records = [
+        SubjectRecord(subject=subject, record=decode_record(payload)) for subject, payload in shelf.contents().items()
+    ]
+    random.Random(len(records)).shuffle(records)
+    return Topology.from_records(records)
+
+
+@given(histories, st.sets(st.integers(0, 80)))
+def test_a_topology_made_from_its_records_goes_on_as_if_it_had_never_stopped(
+    history: History, restarts: set[int]
+) -> None:
+    topology, shelf = Topology(), Shelf()
+    for sequence, (event, expected) in enumerate(zip(history.events, _derive(history), strict=True), start=1):
+        if sequence in restarts:
+            topology, undone = _restored(shelf)
+            assert undone == [], "everything was purged before the restart"
+            assert topology.position == sequence - 1
+        derived = topology.apply(sequence, event)
+        assert derived == expected
+        assert [encode_record(entry.record) for entry in derived.records] == [
+            encode_record(entry.record) for entry in expected.records
+        ]
+        shelf.take(derived)
+        assert topology.apply(sequence, event) == Derived(), "an event comes to something once"
+
+
+@given(histories, st.sets(st.integers(0, 80)))
+def test_a_crash_between_writing_and_purging_leaves_nothing_behind(history: History, crashes: set[int]) -> None:
+    shelf, expected = Shelf(), Shelf()
+    for sequence, derived in enumerate(_derive(history), start=1):
+        expected.take(derived)
+        if sequence in crashes:
+            shelf.take(Derived(derived.records))
+            shelf.take(Derived(purges=_restored(shelf)[1]))
+        else:
+            shelf.take(derived)
+        assert shelf.contents() == expected.contents()
+
+
+@given(histories)
+def test_revisions_of_a_scope_have_no_gaps_and_causes_never_go_back(history: History) -> None:
+    held: dict[str, int] = {}
+    for sequence, derived in enumerate(_derive(history), start=1):
+        assert derived.records, "whoever waits for an event's record must not wait for ever"
+        for entry in derived.records:
+            scope = scope_of(entry.subject)
+            assert entry.record.previous == held.get(scope, 0)
+            assert entry.record.revision == entry.record.previous + 1
+            assert entry.record.cause == sequence
+            assert entry.record.time == history.events[sequence - 1].time
+            held[scope] = entry.record.revision
+
+
+@given(histories)
+def test_the_number_of_records_follows_what_changed(history: History) -> None:
+    keyed: set[tuple[UUID, UUID]] = set()
+    for event, derived in zip(history.events, _derive(history), strict=True):
+        if isinstance(event, NetworkCreated | DefaultNetworkSet):
+            assert 1 <= len(derived.records) <= 2, "at most the default network before it as well"
+        else:
+            assert len(derived.records) == _expected_records(event, keyed)
+
+
+def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
+    if isinstance(event, MachinesAssigned):
+        return len(event.assignments)
+    if isinstance(event, MembershipRegistered):
+        keyed.add((event.network_id, event.machine_id))
+    if isinstance(event, MachinesUnassigned):
+        leaving = {(event.network_id, one.machine_id) for one in event.assignments}
+        peers = len(leaving & keyed)
+        keyed -= leaving
+        return len(leaving) + peers
+    if isinstance(event, NetworkDeleted):
+        keyed -= {pair for pair in keyed if pair[0] == event.network_id}
+    if isinstance(event, MachineRenamed):
+        return 1 + sum(machine_id == event.machine_id for _, machine_id in keyed)
+    return 1
+
+
+@given(histories)
+def test_who_hears_every_record_ends_with_the_peers_that_the_state_has(history: History) -> None:
+    heard: dict[str, PeerRecord | MembershipRecord] = {}
+    shelf = Shelf()
+    for derived in _derive(history):
+        shelf.take(derived)
+        for entry in derived.records:
+            body = entry.record.body
+            if isinstance(body, PeerRecord | MembershipRecord):
+                heard[entry.subject] = body
+            else:
+                heard.pop(entry.subject, None)
+            if body is None and entry.subject.endswith(".info"):
+                _forget(heard, UUID(entry.subject.split(".")[2]))
+    bodies = {subject: decode_record(payload).body for subject, payload in shelf.contents().items()}
+    live = {
+        subject: body
+        for subject, body in bodies.items()
+        if isinstance(body, PeerRecord | MembershipRecord)
+        and bodies[f"state.network.{body.network_id}.info"] is not None
+    }
+    assert heard == live
+    assert {(one.network_id, one.machine_id, one.address) for one in live.values() if one.kind == "membership"} == {
+        (network_id, machine_id, address)
+        for network_id, members in history.networks.items()
+        for machine_id, address in members.items()
+    }
+
+
+def _forget(heard: dict[str, PeerRecord | MembershipRecord], gone: UUID) -> None:
+    """What a listener does when a network is gone: its peers and memberships go with it."""
+    for subject in [subject for subject, body in heard.items() if body.network_id == gone]:
+        del heard[subject]
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32), st.sampled_from([1, 100]))
+def test_a_change_in_a_large_network_derives_as_much_as_in_a_small_one(seed: int, size: int) -> None:
+    history = History(seed)
+    network_id = history.create_network()
+    for _ in range(size):
+        history.join(network_id)
+    before = len(history.events)
+    machine_id = history.join(network_id)
+    history.announce(network_id, machine_id)
+    history.unassign(network_id, machine_id)
+    assert [len(derived.records) for derived in _derive(history)[before:]] == [1, 1, 1, 1, 2]

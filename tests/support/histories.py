@@ -1,0 +1,189 @@
+"""Valid histories of events for tests: what the allocator could have written, without an allocator."""
+
+from __future__ import annotations
+
+import base64
+import random
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+from uuid import UUID
+
+from events.codec import digest_of
+from events.domain import (
+    GENESIS_HASH,
+    REGISTRY_ID,
+    Assignment,
+    DefaultNetworkSet,
+    DomainEvent,
+    MachineAgentUpdated,
+    MachineDeleted,
+    MachineRegistered,
+    MachineRenamed,
+    MachinesAssigned,
+    MachinesUnassigned,
+    MembershipRegistered,
+    NetworkCreated,
+    NetworkDeleted,
+    NetworkRenamed,
+    RouteReflectorModeSet,
+)
+
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class History:
+    """Writes events one after the other, each valid after those before it, chained as in the log."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.events: list[DomainEvent] = []
+        self.networks: dict[UUID, dict[UUID, IPv4Address]] = {}
+        """Each network's members and their addresses."""
+        self.machines: list[UUID] = []
+        self._default: UUID | None = None
+        self._cidrs: dict[UUID, IPv4Network] = {}
+        self._random = random.Random(seed)
+        self._versions: dict[UUID, int] = {}
+        self._hashes: dict[UUID, str] = {}
+
+    def create_network(self, is_default: bool = False) -> UUID:
+        network_id = self._uuid()
+        network_cidr = IPv4Network((0x0A000000 + (len(self._cidrs) << 16), 16))
+        self._record(
+            NetworkCreated,
+            REGISTRY_ID,
+            network_id=network_id,
+            name=f"net-{len(self._cidrs)}",
+            network_cidr=network_cidr,
+            route_reflector_mode=False,
+            is_default=is_default,
+        )
+        self._cidrs[network_id] = network_cidr
+        self.networks[network_id] = {}
+        if is_default:
+            self._default = network_id
+        return network_id
+
+    def rename_network(self, network_id: UUID, name: str = "renamed") -> None:
+        self._record(NetworkRenamed, REGISTRY_ID, network_id=network_id, name=name, previous_name="before")
+
+    def set_default(self, network_id: UUID | None) -> None:
+        if network_id != self._default:
+            self._record(DefaultNetworkSet, REGISTRY_ID, network_id=network_id, previous_network_id=self._default)
+            self._default = network_id
+
+    def set_route_reflector_mode(self, network_id: UUID, enabled: bool) -> None:
+        self._record(RouteReflectorModeSet, REGISTRY_ID, network_id=network_id, enabled=enabled)
+
+    def delete_network(self, network_id: UUID) -> None:
+        members = self.networks.pop(network_id)
+        self._record(NetworkDeleted, REGISTRY_ID, network_id=network_id, name="gone", machine_count=len(members))
+        if self._default == network_id:
+            self._default = None
+
+    def register_machine(self, hostname: str = "host") -> UUID:
+        machine_id = self._uuid()
+        self._record(MachineRegistered, machine_id, machine_id=machine_id, hostname=hostname, agent_version="1")
+        self.machines.append(machine_id)
+        return machine_id
+
+    def rename_machine(self, machine_id: UUID, hostname: str = "other") -> None:
+        self._record(MachineRenamed, machine_id, machine_id=machine_id, hostname=hostname, previous_hostname="host")
+
+    def update_agent(self, machine_id: UUID, agent_version: str = "2") -> None:
+        self._record(MachineAgentUpdated, machine_id, machine_id=machine_id, agent_version=agent_version)
+
+    def delete_machine(self, machine_id: UUID) -> None:
+        """By force: out of its networks first."""
+        for network_id, members in self.networks.items():
+            if machine_id in members:
+                self.unassign(network_id, machine_id)
+        self._record(MachineDeleted, machine_id, machine_id=machine_id, hostname="host")
+        self.machines.remove(machine_id)
+
+    def assign(self, network_id: UUID, *machine_ids: UUID) -> None:
+        members = self.networks[network_id]
+        taken = set(members.values())
+        free = (address for address in self._cidrs[network_id].hosts() if address not in taken)
+        joining = {machine_id: next(free) for machine_id in machine_ids}
+        self._record(MachinesAssigned, network_id, network_id=network_id, assignments=_assignments(joining))
+        members |= joining
+
+    def unassign(self, network_id: UUID, *machine_ids: UUID) -> None:
+        leaving = {machine_id: self.networks[network_id].pop(machine_id) for machine_id in machine_ids}
+        self._record(MachinesUnassigned, network_id, network_id=network_id, assignments=_assignments(leaving))
+
+    def announce(self, network_id: UUID, machine_id: UUID) -> str:
+        """A membership registered with a new key, which is returned."""
+        public_key = base64.b64encode(self._random.randbytes(32)).decode()
+        self._record(
+            MembershipRegistered,
+            network_id,
+            network_id=network_id,
+            machine_id=machine_id,
+            public_key=public_key,
+            listen_port=51820,
+            endpoints=(f"192.0.2.1:{self._random.randint(1, 65535)}",),
+        )
+        return public_key
+
+    def join(self, network_id: UUID) -> UUID:
+        """A new machine, assigned and announced."""
+        machine_id = self.register_machine()
+        self.assign(network_id, machine_id)
+        self.announce(network_id, machine_id)
+        return machine_id
+
+    def step(self) -> None:
+        """One random change, of one event or a few, that is possible now."""
+        networks, machines = list(self.networks), self.machines
+        members = [(network_id, one) for network_id in networks for one in self.networks[network_id]]
+        strangers = [
+            (network_id, one) for network_id in networks for one in machines if one not in self.networks[network_id]
+        ]
+        pick = self._random.choice
+        possible: list[Any] = [lambda: self.create_network(pick((True, False))), self.register_machine]
+        if members:
+            possible += [lambda: self.announce(*pick(members))] * 3
+            possible += [lambda: self.unassign(*pick(members))]
+        if strangers:
+            possible += [lambda: self.assign(*pick(strangers))] * 3
+            possible += [lambda: self._assign_all(pick(strangers)[0])]
+        if networks:
+            possible += [
+                lambda: self.rename_network(pick(networks), f"net-{self._random.randint(0, 9)}"),
+                lambda: self.set_default(pick([*networks, None])),
+                lambda: self.set_route_reflector_mode(pick(networks), pick((True, False))),
+                lambda: self.delete_network(pick(networks)),
+            ]
+        if machines:
+            possible += [
+                lambda: self.rename_machine(pick(machines), f"host-{self._random.randint(0, 9)}"),
+                lambda: self.update_agent(pick(machines)),
+                lambda: self.delete_machine(pick(machines)),
+            ]
+        pick(possible)()
+
+    def _assign_all(self, network_id: UUID) -> None:
+        self.assign(network_id, *(one for one in self.machines if one not in self.networks[network_id]))
+
+    def _record(self, event_type: type[DomainEvent], originator_id: UUID, **fields: Any) -> None:
+        version = self._versions[originator_id] = self._versions.get(originator_id, 0) + 1
+        event = event_type(
+            originator_id=originator_id,
+            originator_version=version,
+            previous_hash=self._hashes.get(originator_id, GENESIS_HASH),
+            time=_START + timedelta(seconds=len(self.events)),
+            actor="cli:test",
+            command_id=self._uuid(),
+            **fields,
+        )
+        self._hashes[originator_id] = digest_of(event)
+        self.events.append(event)
+
+    def _uuid(self) -> UUID:
+        return UUID(bytes=self._random.randbytes(16), version=4)
+
+
+def _assignments(members: dict[UUID, IPv4Address]) -> tuple[Assignment, ...]:
+    return tuple(Assignment(machine_id=machine_id, address=address) for machine_id, address in members.items())
