@@ -1,0 +1,124 @@
+"""Reading the LOG stream: how far it goes, a part of it, and what comes. A shell, without the `eventsourcing` library.
+
+Whoever was told that an event was written finds it here, on three servers too: how far the log goes is asked of its
+leader, and reading waits until it has come that far. Sequences rise, but not always by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events import feed
+from events.codec import UnreadableEventError, decode, digest
+from events.domain import DomainEvent
+from events.subjects import EVENT_HEADER, LOG_PREFIX, LOG_STREAM
+
+BATCH = 1000
+"""At most so many events are handed on at once."""
+
+_SUBJECT_START = len(LOG_PREFIX) + 1
+_NO_MESSAGE_FOUND = 10037
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event with its place in the log, and its digest (`events.codec.digest`)."""
+
+    sequence: int
+    event: DomainEvent
+    digest: str
+
+
+async def last_sequence(client: Client) -> int:
+    """The sequence of the newest event, 0 in an empty log. Raises `UnavailableError`."""
+    return await feed.last_sequence(client, LOG_STREAM)
+
+
+async def read(client: Client, after: int, limit: int, stop: int | None = None) -> list[LoggedEvent]:
+    """The first `limit` events after the sequence `after`, up to and including `stop`; fewer where the log ends.
+
+    Raises `UnavailableError`, and `UnreadableEventError` for an event that cannot be read.
+    """
+    end = await last_sequence(client)
+    if stop is not None:
+        end = min(end, stop)
+    found: list[LoggedEvent] = []
+    if end <= after or limit <= 0:
+        return found
+    async with aclosing(_messages(client, after)) as batches:
+        async for batch in batches:
+            found += [read_message(*arrived) for arrived in batch[: limit - len(found)] if arrived[0] <= end]
+            if batch[-1][0] >= end or len(found) >= limit:
+                break
+    return found
+
+
+async def read_since(client: Client, start: datetime, limit: int) -> list[LoggedEvent]:
+    """The first `limit` events that were written at `start` or later. Raises as `read` does."""
+    return await read(client, await _last_before(client, start), limit)
+
+
+async def follow(client: Client, after: int) -> AsyncGenerator[list[LoggedEvent]]:
+    """The events after the sequence `after`, then those to come, without end: each once and in order, across lost
+    connections and server restarts. What has arrived comes together, at most `BATCH` at once.
+
+    Raises `UnavailableError` when the connection is closed for good, and `UnreadableEventError`.
+    """
+    async with aclosing(_messages(client, after)) as batches:
+        async for batch in batches:
+            for first in range(0, len(batch), BATCH):
+                yield [read_message(*arrived) for arrived in batch[first : first + BATCH]]
+
+
+def read_message(sequence: int, message: Msg) -> LoggedEvent:
+    """The event that a message of the LOG stream holds. Raises `UnreadableEventError`."""
+    header = (message.headers or {}).get(EVENT_HEADER, "")
+    version_text, _, topic = header.partition(" ")
+    try:
+        originator_id = UUID(message.subject[_SUBJECT_START:])
+        version = int(version_text)
+    except ValueError as error:
+        raise UnreadableEventError(
+            f"The message {sequence} of the log, on {message.subject}, is not an event.",
+            hint="Only the allocator may write there: verify the log.",
+        ) from error
+    event = decode(originator_id, version, topic, message.data)
+    return LoggedEvent(sequence, event, digest(originator_id, version, topic, message.data))
+
+
+async def _messages(client: Client, after: int) -> AsyncGenerator[list[tuple[int, Msg]]]:
+    async with aclosing(feed.feed(client, LOG_STREAM, after)) as batches:
+        async for batch in batches:
+            # A server that lags behind its leader begins at its own end when asked for what it does not have yet.
+            fresh = batch if batch[0][0] > after else [arrived for arrived in batch if arrived[0] > after]
+            if fresh:
+                after = fresh[-1][0]
+                yield fresh
+
+
+async def _last_before(client: Client, moment: datetime) -> int:
+    """A sequence before which everything was written earlier than `moment`, and nothing after it was."""
+    low, high = 0, await last_sequence(client)
+    while low < high:
+        middle = (low + high) // 2
+        request = {"seq": middle + 1, "next_by_subj": f"{LOG_PREFIX}.>"}
+        answer = await feed.jetstream(client, f"STREAM.MSG.GET.{LOG_STREAM}", request, _NO_MESSAGE_FOUND)
+        if "error" in answer or _written(answer["message"]["time"]) >= moment:
+            high = middle
+        else:
+            low = int(answer["message"]["seq"])
+    return low
+
+
+def _written(text: str) -> datetime:
+    """The moment that the server wrote, which has up to nine decimals (RFC 3339)."""
+    whole, _, decimals = text.removesuffix("Z").partition(".")
+    moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
+    return moment.replace(microsecond=int(decimals[:6].ljust(6, "0") or 0))
