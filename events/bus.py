@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import nats
@@ -23,8 +23,16 @@ ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 _STREAM_NAME_IN_USE = 10058
 
 
-async def connect(url: str, name: str) -> Client:
+async def connect(
+    url: str,
+    name: str,
+    *,
+    on_reconnect: Callable[[], None] | None = None,
+    on_closed: Callable[[], None] | None = None,
+) -> Client:
     """A connection to the bus that reconnects for ever. `url` may name several servers, separated by commas.
+
+    `on_reconnect` is called whenever the connection is back, `on_closed` when it has ended for good.
 
     Raises `UnavailableError` if no server answers the first time.
     """
@@ -36,8 +44,14 @@ async def connect(url: str, name: str) -> Client:
     async def on_disconnect() -> None:
         log.warning("bus connection lost")
 
-    async def on_reconnect() -> None:
+    async def on_back() -> None:
         log.info("bus connection back")
+        if on_reconnect is not None:
+            on_reconnect()
+
+    async def on_close() -> None:
+        if on_closed is not None:
+            on_closed()
 
     try:
         return await nats.connect(
@@ -51,7 +65,8 @@ async def connect(url: str, name: str) -> Client:
             max_outstanding_pings=2,
             error_cb=on_error,
             disconnected_cb=on_disconnect,
-            reconnected_cb=on_reconnect,
+            reconnected_cb=on_back,
+            closed_cb=on_close,
         )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise UnavailableError(
