@@ -1,0 +1,393 @@
+"""The agent of one machine: what runs, and what it is told.
+
+Four things run side by side: *tending* brings memberships and interfaces to what they should be; the *connection*
+makes the machine known and keeps its scopes up to date; *heartbeats* say that it is alive; the *watch* notices when the
+machine moves in the networks underneath. Without a connection, tending goes on with what the store holds: nothing is
+ever torn down because the control plane is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from pydantic import ValidationError
+
+from agent.backoff import Backoff
+from agent.desired import Locality
+from agent.device import DeviceError, Devices, interface_name
+from agent.follow import Update
+from agent.listening import ASK_TIMEOUT, Listener
+from agent.network import Context, Network, Options
+from agent.store import Store
+from agent.surroundings import Surroundings
+from events.bus import ask
+from events.errors import MachineDeletedError, UnavailableError, WireloomError
+from events.records import Heartbeat, MachineRecord, MembershipRecord, Record, RegisterRequest
+from events.subjects import ask as ask_subject
+from events.subjects import beat, machine_membership, scope
+
+Connect = Callable[[Callable[[], None], Callable[[], None]], Awaitable[Client]]
+"""Connects to the bus, and calls the first function when the connection is back, the second when it has ended for
+good. Raises `UnavailableError`."""
+
+_FLUSH_AFTER = 0.25
+_RETRY_AFTER = 5.0
+_REFUSED_PAUSE = 60.0
+
+
+class Agent:
+    """Makes one machine agree with its desired state. `run` is its whole life."""
+
+    def __init__(
+        self,
+        machine_id: UUID,
+        options: Options,
+        *,
+        connect: Connect,
+        devices: Devices,
+        store: Store,
+        surroundings: Surroundings,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_ready` is called once the interfaces are first as the store says."""
+        self.machine_id = machine_id
+        self.hostname = options.hostname
+        self.networks: dict[UUID, Network] = {}
+        """The networks that the machine is in, by id."""
+        self._options = options
+        self._connect = connect
+        self._devices = devices
+        self._store = store
+        self._surroundings = surroundings
+        self._on_ready = on_ready
+        self._scope = scope("machine", machine_id)
+        self._memberships: dict[UUID, MembershipRecord] = {}
+        self._locality = Locality()
+        self._client: Client | None = None
+        self._greeting: asyncio.Task[None] | None = None
+        self._flush: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._boot_id = uuid4()
+        self._beats = 0
+        self._log = structlog.get_logger("agent").bind(machine=str(machine_id))
+
+    async def run(self) -> None:
+        """Live until `stop` is called. Interfaces stay afterwards, unless the options say otherwise.
+
+        What nobody foresaw ends it with an exception group; tunnels stay up then, too.
+        """
+        thread = ThreadPoolExecutor(1, "devices") if self._devices.blocking or self._surroundings.blocking else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._open(group, thread)
+                for part in (self._tend(), self._stay_connected(), self._keep_beating(), self._keep_watch()):
+                    self._context.spawn(part)
+                await self._stopped.wait()
+                await self._say_goodbye()
+                for task in self._tasks:
+                    task.cancel()
+        finally:
+            await self._close(thread)
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopped.set()
+
+    def _open(self, group: asyncio.TaskGroup, thread: ThreadPoolExecutor | None) -> None:
+        def spawn(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            task = group.create_task(coroutine)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return task
+
+        async def run(function: Callable[..., Any], *arguments: Any) -> Any:
+            if thread is None:
+                return function(*arguments)
+            return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
+
+        self._context = Context(
+            machine_id=self.machine_id,
+            options=self._options,
+            devices=self._devices,
+            store=self._store,
+            run=run,
+            spawn=spawn,
+            wake=self._wake.set,
+            wrote=self._flush_soon,
+            doubted=lambda _: self._listener.restart(),
+            deleted=self._network_deleted,
+        )
+        revision = self._store.revision(self._scope)
+        self._listener = Listener("machine", self.machine_id, self.machine_id, revision, hearer=self, spawn=spawn)
+
+    async def _close(self, thread: ThreadPoolExecutor | None) -> None:
+        if self._flush is not None:
+            self._flush.cancel()
+        if self._options.down_on_exit:
+            for network in self.networks.values():
+                with suppress(DeviceError):
+                    await self._context.run(self._devices.remove, network.interface)
+        await self._context.run(self._devices.close)
+        await self._context.run(self._surroundings.close)
+        if thread is not None:
+            thread.shutdown()
+        self._store.close()
+        if self._client is not None and not self._client.is_closed:
+            await self._client.close()
+
+    # -- what the machine's own scope says
+
+    def heard(self, subject: str, record: Record, body: bytes) -> None:
+        """See `Hearer.heard`."""
+        self._take_in(subject, record)
+        self._store.put(self._scope, subject, record.revision, None if record.body is None else body)
+        self._flush_soon()
+
+    def updated(self, update: Update) -> None:
+        """See `Hearer.updated`."""
+        for entry in update.records:
+            self._take_in(entry.subject, entry.record)
+            body = None if entry.record.body is None else entry.record.model_dump_json().encode()
+            self._store.put(self._scope, entry.subject, entry.record.revision, body)
+        if update.keep is not None:
+            kept = {_network_of(subject) for subject in update.keep}
+            self._memberships = {n: record for n, record in self._memberships.items() if n in kept}
+            self._store.retain(self._scope, update.keep)
+            self._wake.set()
+        self._store.set_revision(self._scope, update.revision)
+        self._flush_soon()
+
+    def gone(self) -> None:
+        """See `Hearer.gone`. Nothing is torn down for it: the machine is made known again, and if it was deleted,
+        that is refused."""
+        self._greet()
+
+    def _take_in(self, subject: str, record: Record) -> None:
+        match record.body:
+            case MachineRecord() as machine:
+                self.hostname = machine.hostname
+            case MembershipRecord() as membership:
+                self._memberships[membership.network_id] = membership
+                self._wake.set()
+            case None:
+                network_id = _network_of(subject)
+                if network_id is None:
+                    self._machine_deleted()
+                else:
+                    self._memberships.pop(network_id, None)
+                    self._wake.set()
+
+    def _machine_deleted(self) -> None:
+        self._log.warning(
+            "this machine was deleted; leaving all its networks",
+            hint="To join again as a new machine, run `wireloom-agent leave` and start the agent again.",
+        )
+        for network_id in list(self._memberships):
+            self._network_deleted(network_id)
+
+    def _network_deleted(self, network_id: UUID) -> None:
+        self._memberships.pop(network_id, None)
+        subject = machine_membership(self.machine_id, network_id)
+        self._store.put(self._scope, subject, self._store.revision(self._scope), None)
+        self._flush_soon()
+        self._wake.set()
+
+    # -- tending
+
+    async def _tend(self) -> None:
+        loop = asyncio.get_running_loop()
+        await self._look()
+        self._restore()
+        due = loop.time()
+        is_first = True
+        while True:
+            self._wake.clear()
+            is_full = loop.time() >= due
+            if is_full:
+                due = loop.time() + self._options.reconcile_interval
+                await self._look()
+            if not await self._settle() or not await self._reconcile(is_full):
+                due = min(due, loop.time() + _RETRY_AFTER)
+            if is_first:
+                is_first = False
+                self._on_ready()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+
+    def _restore(self) -> None:
+        for stored in self._store.records(self._scope):
+            try:
+                self._take_in(stored.subject, Record.model_validate_json(stored.body))
+            except ValidationError:
+                self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
+                self._listener.follower.restart()
+
+    async def _settle(self) -> bool:
+        """Join and leave networks as the memberships say. Returns whether it worked."""
+        is_settled = True
+        for network_id, network in list(self.networks.items()):
+            if self._memberships.get(network_id) != network.membership:
+                is_settled &= await self._leave(network)
+        for network_id in self._store.tunnels():
+            if network_id not in self._memberships and network_id not in self.networks:
+                is_settled &= await self._clear_away(network_id)
+        for network_id, membership in list(self._memberships.items()):
+            if network_id not in self.networks:
+                await self._join(membership)
+        return is_settled
+
+    async def _join(self, membership: MembershipRecord) -> None:
+        self._log.info("in a network", network=str(membership.network_id), address=str(membership.address))
+        network = Network(membership, self._locality, self._context)
+        self.networks[membership.network_id] = network
+        if self._client is not None:
+            await network.attach(self._client)
+            network.resync()
+
+    async def _leave(self, network: Network) -> bool:
+        self._log.info("leaving a network", network=str(network.network_id), interface=network.interface)
+        try:
+            await network.leave()
+        except DeviceError as error:
+            self._log.error("cannot leave a network yet", error=error.detail, hint=error.hint)
+            return False
+        self.networks.pop(network.network_id, None)
+        return True
+
+    async def _clear_away(self, network_id: UUID) -> bool:
+        """Finish a leaving that an earlier life of the agent did not."""
+        try:
+            await self._context.run(self._devices.remove, interface_name(network_id))
+        except DeviceError as error:
+            self._log.error("cannot leave a network yet", error=error.detail, hint=error.hint)
+            return False
+        self._store.forget_network(network_id)
+        return True
+
+    async def _reconcile(self, is_full: bool) -> bool:
+        is_right = True
+        for network in list(self.networks.values()):
+            if is_full or network.needs_compare:
+                is_right &= await network.reconcile(rotate=is_full)
+        return is_right
+
+    def _flush_soon(self) -> None:
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        self._store.flush()
+
+    # -- the connection
+
+    async def _stay_connected(self) -> None:
+        backoff = Backoff(0.2, 5.0)
+        while True:
+            closed = asyncio.Event()
+            try:
+                client = await self._connect(self._greet, closed.set)
+            except UnavailableError as error:
+                self._log.warning("no connection to the control plane", error=error.detail, hint=error.hint)
+                await backoff.wait()
+                continue
+            backoff.reset()
+            self._client = client
+            await self._listener.attach(client)
+            for network in list(self.networks.values()):
+                await network.attach(client)
+            self._greet()
+            await closed.wait()
+            self._client = None
+
+    def _greet(self) -> None:
+        """Make the machine known and bring its scopes up to date, on a connection that is new or back."""
+        if self._client is not None and (self._greeting is None or self._greeting.done()):
+            self._greeting = self._context.spawn(self._register(self._client))
+
+    async def _register(self, client: Client) -> None:
+        request = RegisterRequest(hostname=self._options.hostname, agent_version=self._options.agent_version)
+        body = request.model_dump_json().encode()
+        backoff = Backoff(0.2, 10.0)
+        is_known = is_synced = False
+        while not is_known and client is self._client:
+            try:
+                await ask(client, ask_subject(self.machine_id, "register"), body, ASK_TIMEOUT)
+                is_known = True
+            except UnavailableError as error:
+                self._log.info("cannot register yet", error=str(error))
+                await backoff.wait()
+                continue
+            except MachineDeletedError:
+                self._machine_deleted()
+            except WireloomError as error:
+                self._log.warning("registering is refused", error=error.detail, hint=error.hint)
+            if not is_synced or is_known:
+                is_synced = True
+                self._resync()
+            if not is_known:
+                await asyncio.sleep(_REFUSED_PAUSE)
+
+    def _resync(self) -> None:
+        self._listener.resync()
+        for network in self.networks.values():
+            network.resync()
+
+    # -- being alive
+
+    async def _keep_beating(self) -> None:
+        while True:
+            if self._client is not None and self._client.is_connected:
+                await self._beat(leaving=False)
+            await asyncio.sleep(self._options.beat_interval)
+
+    async def _beat(self, leaving: bool) -> None:
+        assert self._client is not None
+        self._beats += 1
+        body = Heartbeat(boot_id=self._boot_id, counter=self._beats, leaving=leaving).model_dump_json().encode()
+        with suppress(NatsError):
+            await self._client.publish(beat(self.machine_id), body)
+
+    async def _say_goodbye(self) -> None:
+        if self._client is not None and self._client.is_connected:
+            await self._beat(leaving=True)
+            with suppress(NatsError, TimeoutError):
+                await self._client.flush(timeout=1)
+
+    # -- the networks underneath
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await self._surroundings.changed()
+            await self._look()
+            for network in self.networks.values():
+                network.compare()
+
+    async def _look(self) -> None:
+        try:
+            locality = await self._context.run(self._surroundings.look)
+        except DeviceError as error:
+            self._log.warning("cannot see where this machine stands", error=error.detail, hint=error.hint)
+            return
+        if locality != self._locality:
+            self._locality = locality
+            self._log.info("addresses", addresses=[str(interface) for interface in locality.addresses])
+            for network in self.networks.values():
+                network.moved(locality)
+
+
+def _network_of(subject: str) -> UUID | None:
+    """The network of a membership's subject; None for the machine's own record."""
+    kind, _, network_id = subject.split(".", 3)[3].partition(".")
+    return UUID(network_id) if kind == "network" else None

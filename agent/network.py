@@ -1,0 +1,331 @@
+"""One network this machine is in: its records, its interface, and what the machine announces about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+from uuid import UUID
+
+import structlog
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from agent.backoff import Backoff
+from agent.desired import DEFAULT_MTU, Increment, Locality, NetworkView
+from agent.device import Changes, DeviceError, Devices, PeerChange, PortTakenError, interface_name
+from agent.follow import Update
+from agent.keys import generate_private_key, public_key
+from agent.listening import ASK_TIMEOUT, Listener, Spawn
+from agent.plan import diff, next_endpoints
+from agent.store import Store, Tunnel
+from agent.surroundings import candidates
+from events.bus import ask
+from events.errors import UnavailableError, WireloomError
+from events.records import MembershipRecord, MembershipRequest, NetworkRecord, PeerRecord, Record
+from events.subjects import ask as ask_subject
+from events.subjects import scope
+
+PORTS = range(51820, 52820)
+_PORT_TRIES = 20
+_random = SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person decides about an agent."""
+
+    hostname: str
+    agent_version: str = ""
+    mtu: int = DEFAULT_MTU
+    endpoints: tuple[str, ...] = ()
+    """Where the machine can be reached, given by hand: address and port, or address alone."""
+    reconcile_interval: float = 30.0
+    """Seconds between full comparisons of the interfaces with what they should be."""
+    beat_interval: float = 10.0
+    """Seconds between heartbeats."""
+    down_on_exit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an agent's networks share."""
+
+    machine_id: UUID
+    options: Options
+    devices: Devices
+    store: Store
+    run: Callable[..., Awaitable[Any]]
+    """Calls a function that may wait for the system."""
+    spawn: Spawn
+    wake: Callable[[], None]
+    """Says that an interface may not be as it should."""
+    wrote: Callable[[], None]
+    """Says that the store wants a flush."""
+    doubted: Callable[[UUID], None]
+    """Says that the control plane may not have this machine in a network any more."""
+    deleted: Callable[[UUID], None]
+    """Says that a network was deleted."""
+
+
+class Network:
+    """One network of an agent."""
+
+    def __init__(self, membership: MembershipRecord, locality: Locality, context: Context) -> None:
+        """Takes up what the store holds of the network; does nothing to the system yet."""
+        self.membership = membership
+        self.network_id = membership.network_id
+        self.interface = interface_name(self.network_id)
+        self.name = ""
+        self.needs_compare = True
+        """Whether the interface may not be as it should."""
+        self._context = context
+        self._scope = scope("network", self.network_id)
+        self._tunnel = self._take_tunnel()
+        key = public_key(self._tunnel.private_key)
+        self.view = NetworkView(context.machine_id, membership.network_cidr, membership.address, key)
+        self.view.locality = locality
+        revision = context.store.revision(self._scope)
+        self._listener = Listener(
+            "network", self.network_id, context.machine_id, revision, hearer=self, spawn=context.spawn
+        )
+        self._client: Client | None = None
+        self._announced: MembershipRequest | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self._pending: list[PeerChange] = []
+        self._applying: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._is_up = False
+        self._log = structlog.get_logger("agent").bind(network=str(self.network_id), interface=self.interface)
+        self._restore()
+
+    def _take_tunnel(self) -> Tunnel:
+        tunnel = self._context.store.tunnel(self.network_id)
+        if tunnel is None:
+            tunnel = Tunnel(generate_private_key(), _random.choice(PORTS))
+            self._context.store.set_tunnel(self.network_id, tunnel)
+        return tunnel
+
+    def _restore(self) -> None:
+        for stored in self._context.store.records(self._scope):
+            try:
+                self._take_in(stored.subject, Record.model_validate_json(stored.body))
+            except ValidationError:
+                self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
+                self._listener.follower.restart()
+
+    async def attach(self, client: Client) -> None:
+        """Hear the network's records on this connection."""
+        self._client = client
+        await self._listener.attach(client)
+
+    def resync(self) -> None:
+        """Ask for what may have been missed, and compare what was announced."""
+        self._announced = None
+        self._listener.resync()
+        self.announce()
+
+    def heard(self, subject: str, record: Record, body: bytes) -> None:
+        """See `Hearer.heard`. The cost does not grow with the network."""
+        self._take_in(subject, record)
+        self._context.store.put(self._scope, subject, record.revision, None if record.body is None else body)
+        self._context.wrote()
+
+    def updated(self, update: Update) -> None:
+        """See `Hearer.updated`."""
+        store = self._context.store
+        for entry in update.records:
+            self._take_in(entry.subject, entry.record)
+            body = None if entry.record.body is None else entry.record.model_dump_json().encode()
+            store.put(self._scope, entry.subject, entry.record.revision, body)
+        if update.keep is not None:
+            kept = {_machine_of(subject) for subject in update.keep}
+            for machine_id in [held for held in self.view.members if held not in kept]:
+                self._change(self.view.drop(machine_id))
+            if self._context.machine_id not in kept:
+                self.view.drop(self._context.machine_id)
+            store.retain(self._scope, update.keep)
+        store.set_revision(self._scope, update.revision)
+        self._context.wrote()
+        self.announce()
+
+    def gone(self) -> None:
+        """See `Hearer.gone`. Whether it is true, the machine's own scope tells."""
+        self._log.info("the network may be gone")
+        self._context.doubted(self.network_id)
+
+    def _take_in(self, subject: str, record: Record) -> None:
+        match record.body:
+            case PeerRecord() as peer:
+                self._change(self.view.put(peer), peer.machine_id)
+                if peer.machine_id == self._context.machine_id:
+                    self.announce()
+            case NetworkRecord() as network:
+                self.name = network.name
+            case None if subject.endswith(".info"):
+                self._context.deleted(self.network_id)
+            case None:
+                machine_id = _machine_of(subject)
+                if machine_id is not None:
+                    self._change(self.view.drop(machine_id))
+
+    def _change(self, increment: Increment, machine_id: UUID | None = None) -> None:
+        if increment.refusal:
+            self._log.warning("a peer's record is not obeyed", machine=str(machine_id), why=increment.refusal)
+        if increment.compare:
+            self.compare()
+        if not increment.peers or not self._is_up:
+            return
+        if self._context.devices.blocking:
+            self._pending.extend(increment.peers)
+            if self._applying is None or self._applying.done():
+                self._applying = self._context.spawn(self._apply_pending())
+            return
+        try:
+            self._context.devices.apply(self.interface, Changes(peers=increment.peers))
+        except DeviceError as error:
+            self._refused(error)
+
+    async def _apply_pending(self) -> None:
+        async with self._lock:
+            while self._pending:
+                batch, self._pending = tuple(self._pending), []
+                try:
+                    await self._context.run(self._context.devices.apply, self.interface, Changes(peers=batch))
+                except DeviceError as error:
+                    self._refused(error)
+                    return
+
+    def _refused(self, error: DeviceError) -> None:
+        self._log.warning("a change to the interface failed", error=error.detail, hint=error.hint)
+        self._pending.clear()
+        self._is_up = False
+        self.compare()
+
+    def compare(self) -> None:
+        """Have the interface compared with what it should be, soon."""
+        self.needs_compare = True
+        self._context.wake()
+
+    def moved(self, locality: Locality) -> None:
+        """This machine stands elsewhere in the networks underneath."""
+        self.view.locality = locality
+        self.compare()
+        self.announce()
+
+    async def reconcile(self, rotate: bool) -> bool:
+        """Make the interface as it should be; with `rotate`, also try other endpoints of peers that do not answer.
+
+        Idempotent. Returns whether it worked; what went wrong is logged.
+        """
+        async with self._lock:
+            for _ in range(_PORT_TRIES):
+                try:
+                    await self._reconcile(rotate)
+                except PortTakenError as error:
+                    self._log.warning("choosing another UDP port", error=error.detail)
+                    self._choose_port()
+                except DeviceError as error:
+                    self._log.error("cannot set the interface right", error=error.detail, hint=error.hint)
+                    break
+                else:
+                    self._is_up = True
+                    self.announce()
+                    return True
+        self._is_up = False
+        self.needs_compare = True
+        return False
+
+    async def _reconcile(self, rotate: bool) -> None:
+        devices = self._context.devices
+        self.needs_compare = False
+        actual = await self._context.run(devices.read, self.interface)
+        # From here to the end of diff nothing else runs: what is pending is part of the view already.
+        self._pending.clear()
+        desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port, self._context.options.mtu)
+        now = time.time()
+        changes = diff(desired, actual, now)
+        if changes:
+            self._log.info("setting the interface right", **_summary(changes))
+            # While this runs, records only join what is pending: it is made afterwards, in its turn.
+            self._is_up = True
+            await self._context.run(devices.apply, self.interface, changes)
+        elif rotate and actual is not None and (turns := next_endpoints(desired, actual, now)):
+            await self._context.run(devices.apply, self.interface, turns)
+
+    def _choose_port(self) -> None:
+        others = [port for port in PORTS if port != self._tunnel.listen_port]
+        self._tunnel = Tunnel(self._tunnel.private_key, _random.choice(others))
+        self._context.store.set_tunnel(self.network_id, self._tunnel)
+
+    def announce(self) -> None:
+        """Tell the control plane this machine's key, port and endpoints, if it has others."""
+        idle = self._announcing is None or self._announcing.done()
+        if idle and self._is_up and self._client is not None and self._to_announce() is not None:
+            self._announcing = self._context.spawn(self._announce(self._client))
+
+    def _to_announce(self) -> MembershipRequest | None:
+        """None where nothing is to be said."""
+        port = self._tunnel.listen_port
+        endpoints = candidates(self._context.options.endpoints, self.view.locality, port)
+        request = MembershipRequest(
+            network_id=self.network_id, public_key=self.view.public_key, listen_port=port, endpoints=endpoints
+        )
+        own = self.view.own
+        known = own is not None and own.public_key == request.public_key and own.endpoints == request.endpoints
+        return None if known or request == self._announced else request
+
+    async def _announce(self, client: Client) -> None:
+        subject = ask_subject(self._context.machine_id, "membership")
+        unavailable, refused = Backoff(0.1, 10.0), Backoff(2.0, 60.0)
+        while (request := self._to_announce()) is not None and client is self._client:
+            try:
+                await ask(client, subject, request.model_dump_json().encode(), ASK_TIMEOUT)
+            except UnavailableError as error:
+                self._log.info("cannot announce this machine yet", error=str(error))
+                await unavailable.wait()
+            except WireloomError as error:
+                self._log.warning("announcing this machine is refused", error=error.detail, hint=error.hint)
+                await refused.wait()
+            else:
+                self._announced = request
+
+    async def leave(self) -> None:
+        """Take away everything that the machine has of the network. Raises `DeviceError`, and can be tried again."""
+        await self.stop()
+        async with self._lock:
+            await self._context.run(self._context.devices.remove, self.interface)
+            self._context.store.forget_network(self.network_id)
+
+    async def stop(self) -> None:
+        """Stop listening and changing; the interface stays."""
+        self._client = None
+        self._is_up = False
+        await self._listener.detach()
+        for task in (self._announcing, self._applying):
+            if task is not None:
+                task.cancel()
+
+
+def _machine_of(subject: str) -> UUID | None:
+    kind, _, machine_id = subject.split(".", 3)[3].partition(".")
+    return UUID(machine_id) if kind == "peer" else None
+
+
+def _summary(changes: Changes) -> dict[str, Any]:
+    """What is changed, for the log: never the key itself."""
+    summary: dict[str, Any] = {
+        "created": changes.create,
+        "key": changes.private_key is not None,
+        "port": changes.listen_port,
+        "mtu": changes.mtu,
+        "up": changes.up,
+        "addresses": sorted(changes.add_addresses),
+        "foreign_addresses": sorted(changes.remove_addresses),
+        "routes": sorted(changes.add_routes),
+        "peers": len(changes.peers),
+    }
+    return {name: value for name, value in summary.items() if value}

@@ -1,0 +1,92 @@
+"""The difference between an interface as it should be and as it is, as a value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.desired import Desired, DesiredPeer
+from agent.device import Changes, Device, Peer, PeerChange
+
+HANDSHAKE_FRESH = 180.0
+"""Seconds after a handshake during which a peer's session is good (WireGuard's Reject-After-Time)."""
+
+
+def diff(desired: Desired, actual: Device | None, now: float) -> Changes:
+    """The changes that make `actual` (None: there is no interface) as desired; none where it is so already.
+
+    `now` is in seconds since 1970. Peers that are as they should be are not named, so their handshakes live on. Routes
+    of others through the interface stay: they belong to whoever made them.
+    """
+    is_new = actual is None
+    have = actual or Device()
+    address = frozenset((desired.address,))
+    route = frozenset((desired.route,))
+    return Changes(
+        create=is_new,
+        private_key=None if have.private_key == desired.private_key else desired.private_key,
+        listen_port=None if have.listen_port == desired.listen_port else desired.listen_port,
+        mtu=None if have.mtu == desired.mtu else desired.mtu,
+        up=not have.up,
+        add_addresses=address - have.addresses,
+        remove_addresses=have.addresses - address,
+        add_routes=route - have.routes,
+        peers=tuple(_peer_changes(desired, have, now)),
+    )
+
+
+def next_endpoints(desired: Desired, actual: Device, now: float) -> Changes:
+    """For every peer that has not answered of late and has several endpoint candidates: its next candidate in turn."""
+    changes = []
+    for key, want in desired.peers.items():
+        have = actual.peers.get(key)
+        if have is None or len(want.endpoints) < 2 or _has_fresh_handshake(have, now):
+            continue
+        if have.endpoint in want.endpoints:
+            following = (want.endpoints.index(have.endpoint) + 1) % len(want.endpoints)
+            changes.append(PeerChange(key, endpoint=want.endpoints[following]))
+    return Changes(peers=tuple(changes))
+
+
+def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerChange]:
+    for key in have.peers:
+        if key not in desired.peers:
+            yield PeerChange(key, remove=True)
+    claimed = {allowed_ip for want in desired.peers.values() for allowed_ip in want.allowed_ips}
+    for key, want in desired.peers.items():
+        peer = have.peers.get(key)
+        if peer is not None and peer.preshared:
+            yield PeerChange(key, remove=True)
+            peer = None
+        change = _peer_change(key, want, peer, claimed, now)
+        if change is not None:
+            yield change
+
+
+def _peer_change(key: str, want: DesiredPeer, have: Peer | None, claimed: set[str], now: float) -> PeerChange | None:
+    if have is None:
+        first = want.endpoints[0] if want.endpoints else None
+        return PeerChange(key, endpoint=first, keepalive=want.keepalive, add_allowed_ips=want.allowed_ips)
+    change = PeerChange(
+        key,
+        endpoint=_endpoint_change(want, have, now),
+        keepalive=None if have.keepalive == want.keepalive else want.keepalive,
+        add_allowed_ips=want.allowed_ips - have.allowed_ips,
+        # An allowed IP that another peer should have moves there by being added; taking it away here as well could
+        # take it from its new owner.
+        remove_allowed_ips=have.allowed_ips - want.allowed_ips - claimed,
+    )
+    return None if change == PeerChange(key) else change
+
+
+def _endpoint_change(want: DesiredPeer, have: Peer, now: float) -> str | None:
+    """The endpoint to set, or None to leave it. A peer that roams, or whose NAT shows another port, is found by
+    WireGuard itself at an endpoint that is no candidate: while its handshake is fresh, that one is right."""
+    if not want.endpoints or have.endpoint in want.endpoints:
+        return None
+    if have.endpoint is not None and have.endpoint not in want.withdrawn and _has_fresh_handshake(have, now):
+        return None
+    return want.endpoints[0]
+
+
+def _has_fresh_handshake(peer: Peer, now: float) -> bool:
+    return now - peer.last_handshake < HANDSHAKE_FRESH

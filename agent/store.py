@@ -1,0 +1,253 @@
+"""What an agent keeps between its lives: its identity, its keys and ports, and the records it last held."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID, uuid4
+
+from events.errors import ConflictError, InternalError
+
+FILE_NAME = "agent.db"
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE machine (machine_id TEXT NOT NULL);
+CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, listen_port INTEGER NOT NULL);
+CREATE TABLE scope (scope TEXT PRIMARY KEY, revision INTEGER NOT NULL);
+CREATE TABLE record (scope TEXT NOT NULL, subject TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL,
+                     PRIMARY KEY (scope, subject)) WITHOUT ROWID;
+"""
+
+
+class OtherMachineError(ConflictError):
+    """Raised when a state folder belongs to another machine id than the one given."""
+
+    code = "other-machine"
+    title = "The state folder belongs to another machine"
+
+
+class StateError(InternalError):
+    """Raised when the state folder cannot be used."""
+
+    code = "state"
+    title = "The state folder cannot be used"
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """What this machine alone decides about its interface in one network."""
+
+    private_key: str = field(repr=False)
+    listen_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it is kept: JSON."""
+
+    subject: str
+    body: bytes
+
+
+class Store(Protocol):
+    """Where an agent keeps its state. What is written counts once `flush` has returned."""
+
+    def tunnel(self, network_id: UUID) -> Tunnel | None:
+        """This machine's key and port in a network."""
+
+    def tunnels(self) -> list[UUID]:
+        """The networks that this machine has a key and port for: those whose interfaces it may have made."""
+
+    def set_tunnel(self, network_id: UUID, tunnel: Tunnel) -> None:
+        """Keep a key and port; lasting at once, unlike the rest."""
+
+    def forget_network(self, network_id: UUID) -> None:
+        """Forget a network: its key, its port, its records."""
+
+    def revision(self, scope: str) -> int:
+        """The revision held of a scope; 0 for nothing."""
+
+    def records(self, scope: str) -> list[Stored]:
+        """The records held of a scope, by revision."""
+
+    def put(self, scope: str, subject: str, revision: int, body: bytes | None) -> None:
+        """Keep a record and the scope's revision with it; no body forgets the record."""
+
+    def retain(self, scope: str, subjects: Iterable[str]) -> None:
+        """Forget the records of every other subject."""
+
+    def set_revision(self, scope: str, revision: int) -> None:
+        """The revision that the scope's records add up to."""
+
+    def flush(self) -> None:
+        """Make what was written last."""
+
+    def close(self) -> None:
+        """Flush, and let go."""
+
+
+class MemoryStore:
+    """Keeps keys, ports and revisions for as long as the process lives, and no records: for simulations of thousands
+    of agents, which start from nothing."""
+
+    def __init__(self) -> None:
+        self._tunnels: dict[UUID, Tunnel] = {}
+
+    def tunnel(self, network_id: UUID) -> Tunnel | None:
+        """See `Store.tunnel`."""
+        return self._tunnels.get(network_id)
+
+    def tunnels(self) -> list[UUID]:
+        """See `Store.tunnels`."""
+        return list(self._tunnels)
+
+    def set_tunnel(self, network_id: UUID, tunnel: Tunnel) -> None:
+        """See `Store.set_tunnel`."""
+        self._tunnels[network_id] = tunnel
+
+    def forget_network(self, network_id: UUID) -> None:
+        """See `Store.forget_network`."""
+        self._tunnels.pop(network_id, None)
+
+    def revision(self, scope: str) -> int:
+        """Always 0."""
+        return 0
+
+    def records(self, scope: str) -> list[Stored]:
+        """Always none."""
+        return []
+
+    def put(self, scope: str, subject: str, revision: int, body: bytes | None) -> None:
+        """Keeps nothing."""
+
+    def retain(self, scope: str, subjects: Iterable[str]) -> None:
+        """Keeps nothing."""
+
+    def set_revision(self, scope: str, revision: int) -> None:
+        """Keeps nothing."""
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class DiskStore:
+    """A SQLite file that only its owner can read. A write costs microseconds; `flush` commits what gathered. After a
+    power cut the file is as after some earlier flush, which the next sync repairs."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens the state in `folder`, or begins one. Raises `StateError`."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)
+            path = folder / FILE_NAME
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise StateError(
+                f"The state in {folder} cannot be used: {error}.", hint="Give another --state-dir."
+            ) from error
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA secure_delete = ON")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+        elif version != _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
+
+    def machine_id(self, given: UUID | None = None, make: Callable[[], UUID] = uuid4) -> UUID:
+        """This machine's id, for good: `given` or a made one the first time. Raises `OtherMachineError`."""
+        row = self._db.execute("SELECT machine_id FROM machine").fetchone()
+        if row is None:
+            machine_id = given or make()
+            self._db.execute("INSERT INTO machine VALUES (?)", (str(machine_id),))
+            self.flush()
+            return machine_id
+        kept = UUID(row[0])
+        if given not in {None, kept}:
+            raise OtherMachineError(
+                f"The state folder is that of machine {kept}, not of {given}.",
+                hint="Leave --machine-id out, or give another --state-dir.",
+            )
+        return kept
+
+    def tunnel(self, network_id: UUID) -> Tunnel | None:
+        """See `Store.tunnel`."""
+        row = self._db.execute(
+            "SELECT private_key, listen_port FROM tunnel WHERE network_id = ?", (str(network_id),)
+        ).fetchone()
+        return Tunnel(*row) if row else None
+
+    def tunnels(self) -> list[UUID]:
+        """See `Store.tunnels`."""
+        return [UUID(row[0]) for row in self._db.execute("SELECT network_id FROM tunnel ORDER BY network_id")]
+
+    def set_tunnel(self, network_id: UUID, tunnel: Tunnel) -> None:
+        """See `Store.set_tunnel`."""
+        self._write(
+            "INSERT OR REPLACE INTO tunnel VALUES (?, ?, ?)", str(network_id), tunnel.private_key, tunnel.listen_port
+        )
+        self.flush()
+
+    def forget_network(self, network_id: UUID) -> None:
+        """See `Store.forget_network`."""
+        scope = f"network:{network_id}"
+        self._write("DELETE FROM tunnel WHERE network_id = ?", str(network_id))
+        self._write("DELETE FROM scope WHERE scope = ?", scope)
+        self._write("DELETE FROM record WHERE scope = ?", scope)
+        self.flush()
+
+    def revision(self, scope: str) -> int:
+        """See `Store.revision`."""
+        row = self._db.execute("SELECT revision FROM scope WHERE scope = ?", (scope,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def records(self, scope: str) -> list[Stored]:
+        """See `Store.records`."""
+        rows = self._db.execute("SELECT subject, body FROM record WHERE scope = ? ORDER BY revision", (scope,))
+        return [Stored(subject, body) for subject, body in rows]
+
+    def put(self, scope: str, subject: str, revision: int, body: bytes | None) -> None:
+        """See `Store.put`."""
+        if body is None:
+            self._write("DELETE FROM record WHERE scope = ? AND subject = ?", scope, subject)
+        else:
+            self._write("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", scope, subject, revision, body)
+        self.set_revision(scope, revision)
+
+    def retain(self, scope: str, subjects: Iterable[str]) -> None:
+        """See `Store.retain`."""
+        kept = set(subjects)
+        held = [row[0] for row in self._db.execute("SELECT subject FROM record WHERE scope = ?", (scope,))]
+        for subject in held:
+            if subject not in kept:
+                self._write("DELETE FROM record WHERE scope = ? AND subject = ?", scope, subject)
+
+    def set_revision(self, scope: str, revision: int) -> None:
+        """See `Store.set_revision`."""
+        self._write("INSERT OR REPLACE INTO scope VALUES (?, ?)", scope, revision)
+
+    def _write(self, statement: str, *values: str | int | bytes) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+        self._db.execute(statement, values)
+
+    def flush(self) -> None:
+        """See `Store.flush`."""
+        if self._db.in_transaction:
+            self._db.commit()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self.flush()
+        self._db.close()
