@@ -48,7 +48,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await client.flush()
         log.info("ready", position=application.position)
         await stop.wait()
-        await subscription.drain()
+        await subscription.drain()  # type: ignore[no-untyped-call]
         await clerk.finish()
     finally:
         await client.close()

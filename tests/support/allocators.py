@@ -1,0 +1,76 @@
+"""Allocators over a log in memory that keeps the same promises as the one in JetStream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    EventStore,
+    IntegrityError,
+    OperationalError,
+    StoredEvent,
+)
+from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
+
+from events.commands import Command, Outcome
+from events.errors import WireloomError
+from services.allocator.application import Allocator
+from services.allocator.mapper import SnapshotMapper
+
+MOMENT = datetime(2026, 5, 3, 14, 2, tzinfo=UTC)
+
+
+class PositionedRecorder(POPOApplicationRecorder):
+    """A log in memory that checks the expected position, and can lose an acknowledgement or a write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lose_next: str | None = None
+        """`acknowledgement`: the next write is made, but fails all the same; `write`: it fails and is not made."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        lose, self.lose_next = self.lose_next, None
+        expected = kwargs.pop("expected_position", None)
+        if lose == "write":
+            raise OperationalError("no answer")
+        with self._database_lock:
+            if expected is not None and expected != (self.max_notification_id() or 0):
+                raise IntegrityError("somebody else wrote first")
+            recorded = super().insert_events(stored_events, **kwargs)
+        if lose == "acknowledgement":
+            raise OperationalError("no answer")
+        return recorded
+
+    @property
+    def stored_events(self) -> list[StoredEvent]:
+        """Everything in the log, in order."""
+        return self._stored_events
+
+
+class MemoryAllocator(Allocator):
+    """An allocator over recorders that outlive it."""
+
+    def __init__(self, recorder: PositionedRecorder, snapshots: POPOAggregateRecorder | None = None) -> None:
+        self._recorder = recorder
+        self._snapshot_recorder = snapshots or POPOAggregateRecorder()
+        super().__init__({"PERSISTENCE_MODULE": "eventsourcing.popo"}, now=lambda: MOMENT)
+
+    def construct_recorder(self) -> ApplicationRecorder:
+        return self._recorder
+
+    def construct_snapshot_store(self) -> EventStore[UUID]:
+        recorder: AggregateRecorder = self._snapshot_recorder
+        return EventStore(SnapshotMapper(), recorder)
+
+    def do(self, command_type: type[Command], **fields: Any) -> Outcome:
+        """Execute one command; its refusal is raised."""
+        fields = {"command_id": uuid4(), "actor": "test:somebody"} | fields
+        answer = self.execute([command_type(**fields)])[0]
+        if isinstance(answer, WireloomError):
+            raise answer
+        return answer
