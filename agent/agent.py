@@ -90,6 +90,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 self._open(group, thread)
+                self._restore()
                 for part in (self._tend(), self._stay_connected(), self._keep_beating(), self._keep_watch()):
                     self._context.spawn(part)
                 await self._stopped.wait()
@@ -206,8 +207,6 @@ class Agent:
 
     async def _tend(self) -> None:
         loop = asyncio.get_running_loop()
-        await self._look()
-        self._restore()
         due = loop.time()
         is_first = True
         while True:

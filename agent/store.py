@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +15,7 @@ from uuid import UUID, uuid4
 from events.errors import ConflictError, InternalError
 
 FILE_NAME = "agent.db"
+_LOCK_NAME = "lock"
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE machine (machine_id TEXT NOT NULL);
@@ -28,6 +31,13 @@ class OtherMachineError(ConflictError):
 
     code = "other-machine"
     title = "The state folder belongs to another machine"
+
+
+class AgentRunningError(ConflictError):
+    """Raised when an agent uses the state folder already."""
+
+    code = "agent-running"
+    title = "An agent is running"
 
 
 class StateError(InternalError):
@@ -90,6 +100,45 @@ class Store(Protocol):
         """Flush, and let go."""
 
 
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Have a state folder to oneself for as long as the block lasts. Raises `AgentRunningError`, `StateError`."""
+    try:
+        _make(folder)
+        handle = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise AgentRunningError(
+            f"An agent uses {folder} already.", hint="Stop it first, or give another --state-dir."
+        ) from error
+    finally:
+        os.close(handle)
+
+
+def erase(folder: Path) -> None:
+    """Remove everything that a store left in its folder. Raises `StateError`."""
+    try:
+        for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", _LOCK_NAME):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _unusable(folder: Path, error: Exception) -> StateError:
+    return StateError(f"The state in {folder} cannot be used: {error}.", hint="Give another --state-dir.")
+
+
 class MemoryStore:
     """Keeps keys, ports and revisions for as long as the process lives, and no records: for simulations of thousands
     of agents, which start from nothing."""
@@ -144,16 +193,13 @@ class DiskStore:
     def __init__(self, folder: Path) -> None:
         """Opens the state in `folder`, or begins one. Raises `StateError`."""
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            _make(folder)
             path = folder / FILE_NAME
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise StateError(
-                f"The state in {folder} cannot be used: {error}.", hint="Give another --state-dir."
-            ) from error
+            raise _unusable(folder, error) from error
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,117 @@
+"""What `wireloom-agent status` shows: the state on disk beside the interfaces as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.device import Device, Devices, Peer, interface_name
+from agent.keys import public_key
+from agent.store import DiskStore
+from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record
+from events.subjects import scope
+
+
+def read_status(store: DiskStore, backends: Iterable[Devices], now: float) -> dict[str, Any]:
+    """The machine and its networks, as JSON takes it. Ages and times in seconds. Raises `DeviceError`."""
+    machine_id = store.machine_id()
+    bodies = list(_bodies(store, scope("machine", machine_id)))
+    hostname = next((body.hostname for body in bodies if isinstance(body, MachineRecord)), None)
+    memberships = [body for body in bodies if isinstance(body, MembershipRecord)]
+    chosen = list(backends)
+    return {
+        "machine_id": str(machine_id),
+        "hostname": hostname,
+        "networks": [_network(store, membership, chosen, now) for membership in memberships],
+    }
+
+
+def _bodies(store: DiskStore, scope_name: str) -> Iterator[Any]:
+    for stored in store.records(scope_name):
+        try:
+            yield Record.model_validate_json(stored.body).body
+        except ValidationError:
+            continue
+
+
+def _network(store: DiskStore, membership: MembershipRecord, backends: list[Devices], now: float) -> dict[str, Any]:
+    interface = interface_name(membership.network_id)
+    bodies = list(_bodies(store, scope("network", membership.network_id)))
+    members = [body for body in bodies if isinstance(body, PeerRecord) and body.machine_id != membership.machine_id]
+    tunnel = store.tunnel(membership.network_id)
+    backend, device = _device(backends, interface)
+    return {
+        "network_id": str(membership.network_id),
+        "name": next((body.name for body in bodies if isinstance(body, NetworkRecord)), None),
+        "network_cidr": str(membership.network_cidr),
+        "interface": interface,
+        "backend": backend,
+        "is_up": device is not None and device.up,
+        "address": str(membership.address),
+        "public_key": public_key(tunnel.private_key) if tunnel else None,
+        "listen_port": device.listen_port if device else None,
+        "revision": store.revision(scope("network", membership.network_id)),
+        "peers": [
+            _peer(member, device.peers.get(member.public_key) if device else None, now)
+            for member in sorted(members, key=lambda member: member.address)
+        ],
+    }
+
+
+def _device(backends: list[Devices], interface: str) -> tuple[str | None, Device | None]:
+    for backend in backends:
+        device = backend.read(interface)
+        if device is not None:
+            return backend.name, device
+    return None, None
+
+
+def _peer(member: PeerRecord, peer: Peer | None, now: float) -> dict[str, Any]:
+    shaken = peer.last_handshake if peer else 0.0
+    return {
+        "machine_id": str(member.machine_id),
+        "hostname": member.hostname,
+        "address": str(member.address),
+        "public_key": member.public_key,
+        "endpoint": peer.endpoint if peer else None,
+        "last_handshake": datetime.fromtimestamp(shaken, UTC).isoformat() if shaken else None,
+        "last_handshake_age": round(now - shaken, 3) if shaken else None,
+        "rx_bytes": peer.rx_bytes if peer else 0,
+        "tx_bytes": peer.tx_bytes if peer else 0,
+    }
+
+
+def render(status: dict[str, Any]) -> str:
+    """The status as text for people. Pure."""
+    lines = [f"machine {status['machine_id']}  {status['hostname'] or 'not registered yet'}"]
+    for network in status["networks"]:
+        state = f"up ({network['backend']})" if network["is_up"] else "down"
+        name = network["name"] or network["network_id"]
+        lines += ["", f"network {name}  {network['network_cidr']}"]
+        lines.append(f"  {network['interface']}  {network['address']}  UDP {network['listen_port'] or '-'}  {state}")
+        lines += [f"  {line}" for line in _table(network["peers"])]
+    if not status["networks"]:
+        lines.append("in no network")
+    return "\n".join(lines)
+
+
+def _table(peers: list[dict[str, Any]]) -> list[str]:
+    if not peers:
+        return ["no peers"]
+    rows = [("PEER", "ADDRESS", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")]
+    rows += [
+        (
+            peer["hostname"],
+            peer["address"],
+            peer["endpoint"] or "-",
+            "never" if peer["last_handshake_age"] is None else f"{peer['last_handshake_age']:.0f} s ago",
+            str(peer["rx_bytes"]),
+            str(peer["tx_bytes"]),
+        )
+        for peer in peers
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
