@@ -158,8 +158,10 @@ class _Consumer:
             self._break()
             return
         self._delivered = delivered
-        self._arrived.append((sequence, message))
-        self._wake.set()
+        # A server that lags behind the stream's leader begins at its own end when asked for what it does not have yet.
+        if sequence > self._after:
+            self._arrived.append((sequence, message))
+            self._wake.set()
 
     async def _take_control(self, message: Msg, headers: dict[str, str]) -> None:
         if message.reply:

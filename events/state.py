@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from events.feed import feed, jetstream, last_sequence
 from events.records import Record, SubjectRecord
-from events.subjects import STATE_STREAM
+from events.subjects import STATE_PREFIX, STATE_STREAM
 
 _NO_MESSAGE_FOUND = 10037
 
@@ -88,7 +88,9 @@ async def follow(client: Client, after_sequence: int) -> AsyncGenerator[list[Sub
 
 async def last_message(client: Client) -> Last | None:
     """The newest message of STATE as its leader has it; None if there is none. Raises `UnavailableError`."""
-    answer = await jetstream(client, f"STREAM.MSG.GET.{STATE_STREAM}", {"last_by_subj": ">"}, _NO_MESSAGE_FOUND)
+    # Not ">": for that the server looks at its last sequence only, whose message may have been purged.
+    request = {"last_by_subj": f"{STATE_PREFIX}.>"}
+    answer = await jetstream(client, f"STREAM.MSG.GET.{STATE_STREAM}", request, _NO_MESSAGE_FOUND)
     if "error" in answer:
         return None
     message = answer["message"]
