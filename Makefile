@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup demo demo-down lab test check bench lock clean
+.PHONY: help system setup demo demo-shell demo-down lab test check bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ setup: system $(VENV)/ready ## Install what the other targets need (they do so t
 
 demo: setup ## From nothing to a mesh of machines, shown and taken down (DEMO_KEEP=1 leaves it up)
 	@$(ROOT) $(BIN)/python -m deploy.lab.demo
+
+demo-shell: setup ## A shell in a demo that was left up; ON=berlin names the machine
+	@$(ROOT) $(BIN)/python -m deploy.lab.demo --shell $(or $(ON),control)
 
 demo-down: setup ## Take down what DEMO_KEEP=1 left up
 	@$(ROOT) $(BIN)/python -m deploy.lab.demo --down

@@ -33,6 +33,7 @@ class Lab:
         self.ipv6 = ipv6
         self.machines: dict[str, Machine] = {}
         self._outlive = outlive
+        self._left_up = False
         self._subnets = 0
         self._cuts: set[tuple[str, str]] = set()
         self.router = Machine("router", self.directory, outlive=outlive)
@@ -99,8 +100,14 @@ class Lab:
         table = f"table inet lab {{ chain cuts {{ {chain}\n" + "\n".join(rules) + "\n}\n}\n"
         self.router.run(["nft", "-f", "-"], text=f"table inet lab\ndelete table inet lab\n{table}")
 
+    def leave_up(self) -> None:
+        """From now on closing does nothing: what was made to outlive us does."""
+        self._left_up = True
+
     def close(self) -> None:
         """End every process, take every namespace away, remove every file. Idempotent."""
+        if self._left_up:
+            return
         for machine in (*self.machines.values(), self.router):
             machine.close()
         shutil.rmtree(self.directory, ignore_errors=True)

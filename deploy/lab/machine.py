@@ -53,7 +53,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=outlive,
+            start_new_session=True,
             text=True,
         )
         assert self._anchor.stdout

@@ -1,0 +1,172 @@
+"""Wireloom in the lab: a control plane on the machine `control`, an agent on every other one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.device import INTERFACE_PREFIX
+from deploy.lab.lab import Lab, Pings, ping_all
+from deploy.lab.machine import LabError, Machine, Program
+
+BUS_PORT = 7422
+HTTP_PORT = 7480
+WIRELOOM = Path(sys.executable).with_name("wireloom")
+AGENT = Path(sys.executable).with_name("wireloom-agent")
+_OK = 200
+_PAUSE = 0.02
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class Mesh:
+    """A control plane and machines with agents, in a lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.control = lab.add_machine("control")
+        self.agents: dict[str, Program] = {}
+        self.control_plane: Program | None = None
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The machines that have an agent, in the order they came."""
+        return [machine for name, machine in self.lab.machines.items() if name in self.agents]
+
+    @property
+    def bus_url(self) -> str:
+        """Where the agents find the bus."""
+        return f"nats://{self.control.address}:{BUS_PORT}"
+
+    def start_control_plane(self, timeout: float = 60.0) -> None:
+        """Start it, on the data that it had before, if any, and wait until it is ready."""
+        data = self.control.directory / "data"
+        command: list[str | Path] = [WIRELOOM, "up", "--bus-host", self.control.address, "--data-dir", data]
+        program = self.control_plane = self.control.start("control-plane", command)
+
+        def ready() -> bool:
+            if not program.running:
+                raise LabError(f"The control plane ended:\n{program.last_lines()}")
+            return self.is_ready()
+
+        wait_for(ready, timeout, "the control plane to be ready")
+
+    def is_ready(self) -> bool:
+        """Whether the control plane says so."""
+        try:
+            return self._get("/readyz")[0] == _OK
+        except OSError:
+            return False
+
+    def kill_control_plane(self) -> None:
+        """End every process of the control plane at once, as a power cut would."""
+        # To -1 is to all but the sender and the machine's first process.
+        self.control.run(["sh", "-c", "kill -9 -1"], check=False)
+        if self.control_plane:
+            self.control_plane.wait()
+
+    def add(self, name: str) -> Machine:
+        """A new machine with a running agent."""
+        machine = self.lab.add_machine(name)
+        self.start_agent(machine)
+        return machine
+
+    def start_agent(self, machine: Machine) -> Program:
+        """Start a machine's agent, on the state that it had before, if any."""
+        state = machine.directory / "state"
+        command: list[str | Path] = [AGENT, "run", "--nats", self.bus_url]
+        command += ["--state-dir", state, "--hostname", machine.name]
+        self.agents[machine.name] = machine.start("agent", command)
+        return self.agents[machine.name]
+
+    def wireloom(self, *arguments: str) -> str:
+        """What a command of `wireloom` prints. Raises `LabError` if it fails."""
+        return self.control.run([WIRELOOM, *arguments])
+
+    def get(self, path: str) -> Any:
+        """An answer of the HTTP API. Raises `LabError` where it is none."""
+        status, body = self._get(f"/api/v1/{path}")
+        if status != _OK:
+            raise LabError(f"GET {path} is answered with {status}: {body.decode()}")
+        return json.loads(body)
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=10)
+        with self.control.network():
+            connection.sock = socket.create_connection(("127.0.0.1", HTTP_PORT), timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"{path} is not answered: {error!r}") from error
+        finally:
+            connection.close()
+
+    def hostnames(self) -> set[str]:
+        """The machines that the control plane knows."""
+        return {machine["hostname"] for machine in self.get("machines?limit=1000")["items"]}
+
+    def addresses(self, network: str) -> dict[str, str]:
+        """The mesh addresses of a network's machines, by hostname."""
+        return {
+            machine["hostname"]: membership["wg_ip_address"]
+            for machine in self.get("machines?limit=1000")["items"]
+            for membership in machine["memberships"]
+            if membership["mesh_network_name"] == network
+        }
+
+    def pairs(self, network: str) -> list[tuple[Machine, Machine, str]]:
+        """Every machine of a network with every other and the other's mesh address."""
+        addresses = self.addresses(network)
+        members = [machine for machine in self.machines if machine.name in addresses]
+        return [(one, other, addresses[other.name]) for one in members for other in members if one is not other]
+
+    def await_known(self, names: Iterable[str], timeout: float = 30.0) -> None:
+        """Wait until the agents of these machines have made them known."""
+        wanted = set(names)
+        wait_for(lambda: wanted <= self.hostnames(), timeout, f"{', '.join(sorted(wanted))} to register")
+
+    def interfaces(self, name: str) -> list[str]:
+        """The WireGuard interfaces that a machine's agent has made."""
+        links: list[Json] = json.loads(self.lab.machines[name].run(["ip", "-json", "link", "show"]))
+        return [link["ifname"] for link in links if link["ifname"].startswith(INTERFACE_PREFIX)]
+
+    def await_interface_gone(self, name: str, timeout: float = 20.0) -> None:
+        """Wait until a machine has no mesh interface any more."""
+        wait_for(lambda: not self.interfaces(name), timeout, f"{name} to take its interfaces away")
+
+    def await_all_reach_all(self, network: str, names: Iterable[str], timeout: float = 60.0) -> Pings:
+        """Wait until these machines are in a network and each reaches every other through the tunnels; the pings."""
+        wanted = set(names)
+        wait_for(lambda: wanted == set(self.addresses(network)), timeout, f"{network} to have just these machines")
+        done: Pings = {}
+
+        def all_answer() -> bool:
+            missing = [pair for pair in self.pairs(network) if done.get((pair[0].name, pair[1].name)) is None]
+            done.update(ping_all(missing, timeout=0.5))
+            return all(time is not None for time in done.values())
+
+        try:
+            wait_for(all_answer, timeout, f"every machine in {network} to reach every other")
+        except LabError as error:
+            silent = [f"{one} → {other}" for (one, other), time in done.items() if time is None]
+            raise LabError(f"{error} Not answered: {', '.join(silent)}.") from error
+        return done
+
+
+def wait_for(condition: Callable[[], T], timeout: float, what: str) -> T:
+    """The first true answer of `condition`. Raises `LabError` that says `what` was waited for."""
+    deadline = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            raise LabError(f"Waited {timeout:g} s in vain for {what}.")
+        time.sleep(_PAUSE)
+    return answer
