@@ -1,1 +1,1 @@
-"""Lets people and programs in: HTTP, commands over the bus, and the agents' requests."""
+"""The gateway: lets people, programs and agents in, and answers from an in-memory mirror of the derived state."""

@@ -1,0 +1,142 @@
+"""What agents ask of the gateway, and their heartbeats. Shell.
+
+Who asks is known from the subject alone (`ask.<machine>.<verb>`), never from the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from pydantic import ValidationError
+
+from events.bus import refuse
+from events.commands import RegisterMachine, RegisterMembership
+from events.errors import InternalError, InvalidInputError, UnavailableError, WireloomError
+from events.records import Heartbeat, MembershipRequest, RegisterRequest, SyncRequest
+from events.subjects import GATEWAY_QUEUE
+from services.gateway.commander import Commander
+from services.gateway.follower import Follower
+from services.gateway.invalid import invalid
+from services.gateway.metrics import Metrics
+from services.gateway.presence import Presence
+from services.gateway.tasks import Tasks
+
+CATCH_UP = 5.0
+"""For how many seconds an agent's answer may wait for the mirror."""
+
+
+class Agents:
+    """Answers the agents."""
+
+    def __init__(
+        self, client: Client, commander: Commander, follower: Follower, presence: Presence, metrics: Metrics
+    ) -> None:
+        self._client = client
+        self._commander = commander
+        self._follower = follower
+        self._presence = presence
+        self._metrics = metrics
+        self._verbs: dict[str, Callable[[UUID, bytes], Awaitable[bytes]]] = {
+            "register": self._register,
+            "membership": self._membership,
+            "sync": self._sync,
+        }
+
+    async def serve(self, tasks: Tasks) -> list[Subscription]:
+        """Answer until the returned subscriptions are drained."""
+
+        async def ask(message: Msg) -> None:
+            tasks.start(self._answer(message))
+
+        subscriptions = [
+            await self._client.subscribe("ask.*.*", queue=GATEWAY_QUEUE, cb=ask),
+            await self._client.subscribe("beat.*", cb=self._beat),
+        ]
+        await self._client.flush()
+        return subscriptions
+
+    async def _answer(self, message: Msg) -> None:
+        try:
+            _, machine, verb = message.subject.split(".")
+            if verb not in self._verbs:
+                raise InvalidInputError(f"Agents cannot ask for {verb!r}.", hint="Ask register, membership or sync.")
+            answer = await self._verbs[verb](_machine_id(machine), message.data)
+            if message.reply:
+                await self._client.publish(message.reply, answer)
+        except WireloomError as error:
+            await refuse(message, error)
+        except ValidationError as error:
+            await refuse(message, invalid(error))
+        except Exception:
+            structlog.get_logger("gateway").exception("an agent's request failed", subject=message.subject)
+            await refuse(message, InternalError("The request could not be handled.", hint="See the gateway's log."))
+
+    async def _register(self, machine_id: UUID, data: bytes) -> bytes:
+        request = RegisterRequest.model_validate_json(data)
+        outcome = await self._commander.give(
+            RegisterMachine(
+                command_id=uuid4(),
+                actor=f"machine:{machine_id}",
+                machine_id=machine_id,
+                hostname=request.hostname,
+                agent_version=request.agent_version,
+            )
+        )
+        if not await self._follower.wait_for(outcome.sequence, CATCH_UP):
+            raise UnavailableError("The registration is not visible yet.", hint="Register again.")
+        return outcome.model_dump_json().encode()
+
+    async def _membership(self, machine_id: UUID, data: bytes) -> bytes:
+        request = MembershipRequest.model_validate_json(data)
+        outcome = await self._commander.give(
+            RegisterMembership(
+                command_id=uuid4(),
+                actor=f"machine:{machine_id}",
+                network_id=request.network_id,
+                machine_id=machine_id,
+                public_key=request.public_key,
+                listen_port=request.listen_port,
+                endpoints=request.endpoints,
+            )
+        )
+        return outcome.model_dump_json().encode()
+
+    async def _sync(self, machine_id: UUID, data: bytes) -> bytes:
+        request = SyncRequest.model_validate_json(data)
+        reply = self._follower.mirror.sync(machine_id, request.scope, request.since)
+        if reply.gone or reply.reset:
+            # The agent may have heard a record live that has not reached this mirror: be sure before it drops anything.
+            if not await self._follower.catch_up(CATCH_UP):
+                raise UnavailableError("The gateway is behind.", hint="Ask again.")
+            reply = self._follower.mirror.sync(machine_id, request.scope, request.since)
+        answer = "gone" if reply.gone else "reset" if reply.reset else "records"
+        self._metrics.sync_requests.labels(answer).inc()
+        return reply.model_dump_json().encode()
+
+    async def _beat(self, message: Msg) -> None:
+        try:
+            machine_id = _machine_id(message.subject.partition(".")[2])
+            heartbeat = Heartbeat.model_validate_json(message.data)
+        except (InvalidInputError, ValidationError) as error:
+            structlog.get_logger("gateway").warning(
+                "a heartbeat cannot be read", subject=message.subject, why=str(error)
+            )
+            return
+        if self._follower.mirror.has_machine(machine_id):
+            self._metrics.heartbeats.inc()
+            self._presence.beat(machine_id, heartbeat, datetime.now(UTC))
+        else:
+            self._presence.forget(machine_id)
+
+
+def _machine_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{text!r} is not a machine's uuid.", hint="Ask as ask.<uuid>.<verb>.") from error

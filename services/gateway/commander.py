@@ -1,0 +1,91 @@
+"""Forwards commands to the allocator and, for those who ask, waits until the mirror shows what they did. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events.bus import ERROR_CODE_HEADER
+from events.commands import Command, Outcome
+from events.errors import InvalidInputError, UnavailableError, WireloomError
+from events.subjects import ALLOCATOR_EXECUTE
+from services.gateway.metrics import Metrics
+
+PATIENCE = 10.0
+"""For how many seconds a command is offered to the allocator before it is refused as unavailable."""
+
+_ATTEMPT = 5.0
+_PAUSE = 0.1
+
+
+class Commander:
+    """The gateway's way to the allocator.
+
+    A command that finds no allocator, or no answer, is sent again with the same id: executed once, answered the same.
+    """
+
+    def __init__(self, client: Client, metrics: Metrics) -> None:
+        self._client = client
+        self._metrics = metrics
+
+    async def give(self, command: Command) -> Outcome:
+        """Have a command decided. Raises the error that it was refused with, or `UnavailableError`."""
+        reply = await self.forward(command.model_dump(mode="json"))
+        if reply.headers and ERROR_CODE_HEADER in reply.headers:
+            raise WireloomError.from_problem(orjson.loads(reply.data))
+        return Outcome.model_validate_json(reply.data)
+
+    async def forward(self, fields: dict[str, Any]) -> Msg:
+        """The allocator's reply, an outcome or a refusal, to a valid command given as its JSON fields.
+
+        Raises `UnavailableError`, and `InvalidInputError` where it is too large for the bus.
+        """
+        started = perf_counter()
+        result = UnavailableError.code
+        try:
+            reply = await self._insist(orjson.dumps(fields))
+            result = _result(reply)
+        finally:
+            self._metrics.command_seconds.labels(fields["kind"]).observe(perf_counter() - started)
+            self._metrics.commands.labels(fields["kind"], result).inc()
+        return reply
+
+    async def answers(self) -> bool:
+        """Whether an allocator is there: it refuses what is no command."""
+        try:
+            await self._client.request(ALLOCATOR_EXECUTE, b"{}", timeout=1)
+        except (nats.errors.Error, TimeoutError):
+            return False
+        return True
+
+    async def _insist(self, body: bytes) -> Msg:
+        if len(body) > self._client.max_payload:
+            raise InvalidInputError(
+                f"The command has {len(body):,} bytes; the bus carries {self._client.max_payload:,}.",
+                hint="Ask for less at once.",
+            )
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while True:
+            try:
+                attempt = min(_ATTEMPT, deadline - loop.time())
+                return await self._client.request(ALLOCATOR_EXECUTE, body, timeout=attempt)
+            except (nats.errors.Error, TimeoutError) as error:
+                if loop.time() + _PAUSE >= deadline:
+                    raise UnavailableError(
+                        "The allocator does not answer.",
+                        hint="Check that it runs, then send the command again with the same id.",
+                    ) from error
+            await asyncio.sleep(_PAUSE)
+
+
+def _result(reply: Msg) -> str:
+    if reply.headers and ERROR_CODE_HEADER in reply.headers:
+        return str(orjson.loads(reply.data).get("code"))
+    return "done" if b'"changed":true' in reply.data else "unchanged"

@@ -1,0 +1,145 @@
+"""What all changing requests have in common: who asks, the command's id, and waiting for the effect to show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID, uuid4, uuid5
+
+from fastapi import Depends, Header, Request
+from nats.aio.client import Client
+from pydantic import BaseModel, StringConstraints
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from events.commands import Actor, Command, Outcome
+from events.errors import InvalidInputError, UnavailableError
+from events.fields import shown
+from services.gateway.commander import Commander
+from services.gateway.follower import Follower
+from services.gateway.http.schemas import Accepted
+from services.gateway.metrics import Metrics
+from services.gateway.mirror import Mirror
+from services.gateway.presence import Presence
+
+DEFAULT_ACTOR = "http:local"
+
+VISIBLE_WITHIN = 3.0
+"""For how many seconds an answer waits until the gateway shows the effect of the command."""
+
+_KEYS = UUID("2e9f0a52-5c1d-5b7e-8d59-0f3c7a61d0b4")
+"""The name space in which an Idempotency-Key that is no uuid becomes a command's id (RFC 9562, section 5.5)."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="A repetition with the same key is executed once and answered the same. A uuid is best.",
+        min_length=1,
+        max_length=200,
+    ),
+]
+ActorHeader = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] | None,
+    Header(alias="X-Wireloom-Actor", description="Who asks, as the log shows it, for example `cli:alice`."),
+]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the HTTP API works with."""
+
+    client: Client
+    commander: Commander
+    follower: Follower
+    presence: Presence
+    metrics: Metrics
+    closing: asyncio.Event
+    """Set when the gateway is about to stop: endless answers end."""
+
+    @property
+    def mirror(self) -> Mirror:
+        """The read model."""
+        return self.follower.mirror
+
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.now(UTC)
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves this request. Raises `UnavailableError` while its mirror is being loaded."""
+    gateway: Gateway = request.app.state.gateway
+    if not gateway.follower.loaded.is_set():
+        raise UnavailableError("The gateway is still loading the derived state.", hint="Try again in a moment.")
+    return gateway
+
+
+def no_query(request: Request) -> None:
+    """For routes without parameters. Raises `InvalidInputError` where one is given."""
+    for name in request.query_params:
+        raise InvalidInputError(f"There is no parameter {shown(name)} here.", hint="Leave it out.", field=name)
+
+
+Served = Annotated[Gateway, Depends(gateway_of)]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One changing request: who asks, and the id of its command."""
+
+    gateway: Gateway
+    actor: Actor
+    command_id: UUID
+
+    def another_id(self, purpose: str) -> UUID:
+        """An id that follows from the command's: the same for a repetition of the request."""
+        return uuid5(self.command_id, purpose)
+
+    async def give(self, command: Command) -> Outcome:
+        """Have a command decided. Raises what it was refused with."""
+        return await self.gateway.commander.give(command)
+
+    async def answer(
+        self, outcome: Outcome, status: int, location: str, view: Callable[[], BaseModel | None] = lambda: None
+    ) -> Response:
+        """The response once the effect shows, with what `view` gives then; 202 if it does not show in time."""
+        headers = {"X-Command-Id": str(outcome.command_id), "X-Log-Sequence": str(outcome.sequence)}
+        if status == 201:
+            headers["Location"] = location
+        if not await self.gateway.follower.wait_for(outcome.sequence, VISIBLE_WITHIN):
+            accepted = Accepted(command_id=outcome.command_id, sequence=outcome.sequence)
+            return json_response(accepted, 202, headers | {"Location": location})
+        return json_response(view(), status, headers)
+
+
+def change_of(
+    request: Request, gateway: Served, idempotency_key: IdempotencyKey = None, actor: ActorHeader = None
+) -> Change:
+    """The change that a request asks for. Raises HTTP 415 for a body that is not declared as JSON."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if has_body and media_type != "application/json":
+        raise HTTPException(415, "A body must be JSON: send it with Content-Type: application/json.")
+    return Change(gateway, actor or DEFAULT_ACTOR, _command_id(idempotency_key))
+
+
+Changing = Annotated[Change, Depends(change_of)]
+
+
+def json_response(view: BaseModel | None, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A view as a response; None has no body."""
+    if view is None:
+        return Response(status_code=status, headers=headers)
+    return Response(view.model_dump_json(), status_code=status, headers=headers, media_type="application/json")
+
+
+def _command_id(key: str | None) -> UUID:
+    if key is None:
+        return uuid4()
+    try:
+        return UUID(key)
+    except ValueError:
+        return uuid5(_KEYS, key)

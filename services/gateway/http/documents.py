@@ -1,0 +1,84 @@
+"""What the OpenAPI document says beside the routes themselves: every error answer, and the headers of changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.gateway.http.problems import MEDIA_TYPE
+from services.gateway.http.schemas import Accepted, Problem
+
+DESCRIPTION = """\
+Wireloom connects machines into encrypted WireGuard mesh networks.
+
+Every change is a command that is decided once and written to a log; the answers come from what the log led to. A
+changing request is answered when its effect shows in this API (else with 202 and a `Location`), carries
+`X-Command-Id` and `X-Log-Sequence`, and may be repeated safely with the same `Idempotency-Key`.
+
+Errors are problem objects (RFC 9457): `detail` says why, `hint` what to do, `code` is for programs.
+"""
+
+_MEANINGS = {
+    400: "The body is not JSON.",
+    404: "What was named does not exist.",
+    405: "The address does not know the method.",
+    409: "The request does not fit the present state; `code` says how.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    421: "The request was meant for another host.",
+    422: "The request is not valid; `errors` names the fields.",
+    500: "A fault of the gateway.",
+    503: "A part of the control plane does not answer, or is not ready; the same request may succeed later.",
+}
+_READING = (421, 422, 500, 503)
+_CHANGING = (400, 404, 409, 413, 415, 421, 422, 500, 503)
+_CHANGE_HEADERS = {
+    "X-Command-Id": {"description": "The id of the command.", "schema": {"type": "string", "format": "uuid"}},
+    "X-Log-Sequence": {"description": "The log position of its last event.", "schema": {"type": "integer"}},
+}
+_LOCATION = {"Location": {"description": "Where it stands.", "schema": {"type": "string"}}}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def reading(*more: int) -> Responses:
+    """The error answers of a query."""
+    return {status: _problem(status) for status in sorted({*_READING, *more})}
+
+
+def changing(success: int, located: bool = False) -> Responses:
+    """The answers of a change."""
+    headers = _CHANGE_HEADERS | (_LOCATION if located else {})
+    return {
+        success: {"headers": headers},
+        202: {"model": Accepted, "description": "Done, but it does not show yet.", "headers": headers},
+        **{status: _problem(status) for status in _CHANGING},
+    }
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+            license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        )
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = made["components"]["schemas"]
+        schemas |= problem.pop("$defs")
+        schemas["Problem"] = problem
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": _MEANINGS[status],
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }

@@ -1,0 +1,106 @@
+"""What every HTTP request passes first: which host it was meant for, how large it is, and that it is counted."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.http.problems import http_problem, problem_response
+from services.gateway.metrics import Metrics
+
+MAX_BODY = 512 * 1024
+"""How many bytes a request's body may have."""
+
+_DRAINED = 16 * 1024 * 1024
+_TOO_LARGE = f"The body is larger than {MAX_BODY:,} bytes."
+
+
+class Edge:
+    """ASGI middleware around the whole application.
+
+    Without authorisation, whoever reaches the gateway may do everything. A web page in a browser on this machine must
+    not: so only requests for a loopback host are answered (against DNS rebinding), and changes must be JSON
+    (`services.gateway.http.changes`), which browsers do not let other sites send.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        status = 500
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._metrics.http_seconds.labels(scope["method"], _route(scope)).observe(perf_counter() - started)
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, watched_send)
+        finally:
+            self._metrics.http_requests.labels(scope["method"], _route(scope), str(status)).inc()
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        if not _is_loopback(headers.get("host", "")):
+            problem = http_problem(
+                421, "This gateway answers for this machine only.", "Ask for 127.0.0.1 or localhost."
+            )
+            await problem_response(421, problem)(scope, receive, send)
+        elif length.isdigit() and int(length) > MAX_BODY:
+            await _drain(receive)
+            refusal = problem_response(413, http_problem(413, _TOO_LARGE), {"Connection": "close"})
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, _limited(receive), send)
+
+
+def _limited(receive: Receive) -> Receive:
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        if message["type"] == "http.request":
+            size += len(message.get("body", b""))
+            if size > MAX_BODY:
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise HTTPException(413, _TOO_LARGE, {"Connection": "close"})
+        return message
+
+    return limited
+
+
+async def _drain(receive: Receive) -> None:
+    """Read what is still coming, within reason: a client that is cut off while it sends does not see the answer."""
+    size = 0
+    while size < _DRAINED:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")

@@ -1,0 +1,77 @@
+"""`/api/v1/events`: the log, page by page and as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from events import log
+from events.log import LoggedEvent
+from services.gateway import history
+from services.gateway.http.changes import Served, json_response
+from services.gateway.http.documents import reading
+from services.gateway.http.schemas import Event, EventPage, EventQuery, StreamQuery
+from services.gateway.words import NameOf, in_words, machines_of, networks_of
+
+router = APIRouter(prefix="/api/v1/events", tags=["events"])
+
+_BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id"}
+
+LastEventId = Annotated[int | None, Header(ge=0, description="As `after`; browsers send it when they reconnect.")]
+
+
+@router.get("", response_model=EventPage, responses=reading())
+async def list_events(gateway: Served, query: Annotated[EventQuery, Query()]) -> Response:
+    """List what happened: with `after` oldest first, else newest first.
+
+    With a filter a page may be short, or even empty, and not be the last: `next` alone says whether there is more.
+    """
+    matches = history.about(query.network, query.machine)
+    if query.after is not None:
+        stretch = await history.oldest_first(gateway.client, query.after, query.limit, matches)
+    else:
+        stretch = await history.newest_first(gateway.client, query.before, query.limit, matches)
+    name_of = history.names_in(stretch.events, gateway.mirror.name_of)
+    items = tuple(event_view(logged, name_of) for logged in stretch.events)
+    return json_response(EventPage(items=items, next=stretch.next, last_sequence=stretch.last_sequence))
+
+
+async def _start(gateway: Served, query: Annotated[StreamQuery, Query()], last_event_id: LastEventId = None) -> int:
+    """Where a stream begins. Raises `UnavailableError` before anything was answered."""
+    if last_event_id is not None:
+        return last_event_id
+    return query.after if query.after is not None else await log.last_sequence(gateway.client)
+
+
+@router.get("/stream", response_class=EventSourceResponse, responses=reading())
+async def follow_events(
+    gateway: Served, query: Annotated[StreamQuery, Query()], start: Annotated[int, Depends(_start)]
+) -> AsyncIterator[ServerSentEvent]:
+    """Follow what happens, as server-sent events: `id` is the log position, `data` one event as in the list.
+
+    A comment is sent now and then, so that a lost connection is noticed.
+    """
+    matches = history.about(query.network, query.machine)
+    async for logged in history.follow(gateway.client, start, matches, gateway.closing):
+        view = event_view(logged, gateway.mirror.name_of)
+        yield ServerSentEvent(id=str(logged.sequence), raw_data=view.model_dump_json())
+
+
+def event_view(logged: LoggedEvent, name_of: NameOf) -> Event:
+    """An event of the log as the API's object."""
+    event = logged.event
+    return Event(
+        sequence=logged.sequence,
+        time=event.time,
+        kind=event.kind,
+        actor=event.actor,
+        command_id=event.command_id,
+        network_uuids=networks_of(event),
+        machine_uuids=machines_of(event),
+        text=in_words(event, name_of),
+        data=event.model_dump(mode="json", exclude=_BESIDE),
+    )

@@ -1,0 +1,234 @@
+"""`/api/v1/mesh-networks`: the networks, and who is in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from events.commands import (
+    AssignMachine,
+    AssignMachines,
+    Command,
+    CreateNetwork,
+    DeleteNetwork,
+    Outcome,
+    RenameNetwork,
+    SetDefaultNetwork,
+    SetRouteReflectorMode,
+    UnassignMachine,
+)
+from events.errors import NameTakenError, NotFoundError, WireloomError
+from events.fields import check_network_name
+from services.gateway.http.changes import Change, Changing, Served, json_response, no_query
+from services.gateway.http.documents import changing, reading
+from services.gateway.http.schemas import (
+    Assign,
+    AssignBatch,
+    Assignment,
+    Assignments,
+    DeleteQuery,
+    MachinePage,
+    MemberQuery,
+    Membership,
+    Network,
+    NetworkChange,
+    NetworkCreate,
+    NetworkPage,
+    NetworkQuery,
+)
+from services.gateway.http.views import machine_view, membership_view, network_view
+from services.gateway.queries import find_members, find_networks, take
+
+PATH = "/api/v1/mesh-networks"
+router = APIRouter(prefix=PATH, tags=["mesh networks"])
+PLAIN = [Depends(no_query)]
+
+
+@router.get("", response_model=NetworkPage, responses=reading())
+async def list_networks(gateway: Served, query: Annotated[NetworkQuery, Query()]) -> Response:
+    """List the mesh networks."""
+    mirror = gateway.mirror
+    rows = find_networks(mirror, query.sort, name=query.name, is_default=query.is_default, search=query.search)
+    page = take(rows, query.sort, query.limit, query.after)
+    items = tuple(network_view(mirror, network_id) for network_id in page.ids)
+    return json_response(NetworkPage(items=items, total=page.total, next=page.next))
+
+
+@router.post("", status_code=201, response_model=Network, responses=changing(201, located=True), dependencies=PLAIN)
+async def create_network(change: Changing, body: NetworkCreate) -> Response:
+    """Create a mesh network. Names are unique, and the networks' ranges do not overlap."""
+    network_id = change.another_id("network")
+    outcome = await change.give(
+        CreateNetwork(
+            command_id=change.command_id,
+            actor=change.actor,
+            network_id=network_id,
+            name=body.name,
+            network_cidr=body.network_cidr,
+            is_default=body.is_default,
+            route_reflector_mode=body.route_reflector_mode,
+        )
+    )
+    return await _answer_network(change, outcome, network_id, 201)
+
+
+@router.get("/{uuid}", response_model=Network, responses=reading(404), dependencies=PLAIN)
+async def show_network(gateway: Served, uuid: UUID) -> Response:
+    """Show a mesh network."""
+    return json_response(network_view(gateway.mirror, uuid))
+
+
+@router.patch("/{uuid}", response_model=Network, responses=changing(200), dependencies=PLAIN)
+async def change_network(change: Changing, uuid: UUID, body: NetworkChange) -> Response:
+    """Change a mesh network. Making it the default takes that from the network before; its CIDR never changes.
+
+    Each field is a command of its own. All are checked first, but where another request comes between, one may be
+    refused after another was executed; the hint then says so.
+    """
+    commands = _commands_of(change, uuid, body)
+    outcome: Outcome | None = None
+    for done, command in enumerate(commands):
+        try:
+            outcome = await change.give(command)
+        except WireloomError as error:
+            if done:
+                executed = " and ".join(before.summary for before in commands[:done])
+                error.hint = f"{error.hint} Executed before this: {executed}.".strip()
+            raise
+    if outcome is None:
+        return json_response(network_view(change.gateway.mirror, uuid))
+    return await _answer_network(change, outcome, uuid, 200)
+
+
+@router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204))
+async def delete_network(change: Changing, uuid: UUID, query: Annotated[DeleteQuery, Query()]) -> Response:
+    """Delete a mesh network. One with machines only with `force`, and then with all its assignments at once."""
+    outcome = await change.give(
+        DeleteNetwork(command_id=change.command_id, actor=change.actor, network_id=uuid, force=query.force)
+    )
+    return await change.answer(outcome, 204, f"{PATH}/{uuid}")
+
+
+@router.get("/{uuid}/machines", response_model=MachinePage, responses=reading(404))
+async def list_members(gateway: Served, uuid: UUID, query: Annotated[MemberQuery, Query()]) -> Response:
+    """List the machines of a mesh network, in the order of their addresses."""
+    now = gateway.now()
+    rows = find_members(gateway.mirror, uuid)
+    if query.is_online is not None:
+        rows = [row for row in rows if gateway.presence.is_online(row[1], now) == query.is_online]
+    page = take(rows, "address", query.limit, query.after)
+    items = tuple(machine_view(gateway.mirror, gateway.presence, machine_id, now) for machine_id in page.ids)
+    return json_response(MachinePage(items=items, total=page.total, next=page.next))
+
+
+@router.post(
+    "/{uuid}/machines",
+    status_code=201,
+    response_model=Assignment,
+    responses=changing(201, located=True),
+    dependencies=PLAIN,
+)
+async def assign_machine(change: Changing, uuid: UUID, body: Assign) -> Response:
+    """Assign a machine to a mesh network. One that is assigned already keeps its address."""
+    outcome = await change.give(
+        AssignMachine(
+            command_id=change.command_id,
+            actor=change.actor,
+            network_id=uuid,
+            machine_id=body.machine_uuid,
+            address=body.wg_ip_address,
+        )
+    )
+    made = _assignments(uuid, outcome)
+    return await change.answer(outcome, 201, f"{PATH}/{uuid}/machines/{body.machine_uuid}", lambda: made.items[0])
+
+
+@router.post(
+    "/{uuid}/machines/batch",
+    status_code=201,
+    response_model=Assignments,
+    responses=changing(201, located=True),
+    dependencies=PLAIN,
+)
+async def assign_machines(change: Changing, uuid: UUID, body: AssignBatch) -> Response:
+    """Assign many machines to a mesh network, all or none, at the lowest free addresses in the order given."""
+    outcome = await change.give(
+        AssignMachines(
+            command_id=change.command_id,
+            actor=change.actor,
+            network_id=uuid,
+            machine_ids=tuple(body.machine_uuids),
+        )
+    )
+    return await change.answer(outcome, 201, f"{PATH}/{uuid}/machines", lambda: _assignments(uuid, outcome))
+
+
+@router.get("/{uuid}/machines/{machine_uuid}", response_model=Membership, responses=reading(404), dependencies=PLAIN)
+async def show_member(gateway: Served, uuid: UUID, machine_uuid: UUID) -> Response:
+    """Show a machine's place in a mesh network."""
+    _, network = gateway.mirror.network(uuid)
+    membership = membership_view(gateway.mirror, uuid, machine_uuid)
+    if membership is None:
+        raise NotFoundError(f"The machine {machine_uuid} is not in {network.name}.", hint="Assign it first.")
+    return json_response(membership)
+
+
+@router.delete(
+    "/{uuid}/machines/{machine_uuid}",
+    status_code=204,
+    response_class=Response,
+    responses=changing(204),
+    dependencies=PLAIN,
+)
+async def unassign_machine(change: Changing, uuid: UUID, machine_uuid: UUID) -> Response:
+    """Take a machine out of a mesh network. Its address is free again."""
+    outcome = await change.give(
+        UnassignMachine(command_id=change.command_id, actor=change.actor, network_id=uuid, machine_id=machine_uuid)
+    )
+    return await change.answer(outcome, 204, f"{PATH}/{uuid}/machines/{machine_uuid}")
+
+
+async def _answer_network(change: Change, outcome: Outcome, network_id: UUID, status: int) -> Response:
+    def view() -> Network:
+        return network_view(change.gateway.mirror, network_id)
+
+    return await change.answer(outcome, status, f"{PATH}/{network_id}", view)
+
+
+def _assignments(network_id: UUID, outcome: Outcome) -> Assignments:
+    items = tuple(
+        Assignment(mesh_network_uuid=network_id, machine_uuid=made.machine_id, wg_ip_address=made.address)
+        for made in outcome.assignments
+    )
+    return Assignments(items=items, total=len(items))
+
+
+def _commands_of(change: Change, network_id: UUID, body: NetworkChange) -> list[Command]:
+    """The commands that a change of a network takes. The first has the request's id, the others follow from it.
+
+    Raises `NotFoundError`, `InvalidNameError` and `NameTakenError`, before anything is executed.
+    """
+    mirror = change.gateway.mirror
+    _, record = mirror.network(network_id)
+    given = body.model_fields_set
+    planned: list[tuple[type[Command], dict[str, object]]] = []
+    if "name" in given:
+        check_network_name(body.name)
+        if mirror.network_ids.get(body.name, network_id) != network_id:
+            raise NameTakenError(f"Another network is called {body.name}.", hint="Choose another name.", field="name")
+        planned.append((RenameNetwork, {"network_id": network_id, "name": body.name}))
+    if "is_default" in given and (body.is_default or record.is_default):
+        planned.append((SetDefaultNetwork, {"network_id": network_id if body.is_default else None}))
+    if "route_reflector_mode" in given:
+        planned.append((SetRouteReflectorMode, {"network_id": network_id, "enabled": body.route_reflector_mode}))
+    return [
+        command_type(
+            command_id=change.command_id if index == 0 else change.another_id(command_type.summary),
+            actor=change.actor,
+            **fields,
+        )
+        for index, (command_type, fields) in enumerate(planned)
+    ]

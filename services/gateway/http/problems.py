@@ -1,0 +1,86 @@
+"""Every error as a problem object (RFC 9457), whoever raises it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.errors import PROBLEM_TYPE_PREFIX, InternalError, InvalidInputError, WireloomError
+
+MEDIA_TYPE = "application/problem+json"
+
+_HINTS = {
+    404: "See /api/v1/openapi.json for what there is.",
+    405: "The Allow header names the methods that this address knows.",
+}
+
+
+def problem_response(status: int, problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """A problem object as a response."""
+    return Response(orjson.dumps(problem), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def http_problem(status: int, detail: str, hint: str = "") -> dict[str, Any]:
+    """The problem object of an error that HTTP itself has a status for; its code is the status in words."""
+    phrase = HTTPStatus(status).phrase
+    code = phrase.lower().replace(" ", "-")
+    problem = {"type": PROBLEM_TYPE_PREFIX + code, "title": phrase, "status": status, "detail": detail, "code": code}
+    return problem | ({"hint": hint} if hint else {})
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application with a problem object."""
+    app.add_exception_handler(WireloomError, _wireloom)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _fault)
+
+
+async def _wireloom(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WireloomError)
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return problem_response(error.status, error.to_problem(), headers)
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [_fault_of(fault) for fault in error.errors()]
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        return problem_response(400, http_problem(400, "The body is not JSON.", faults[0]["message"]))
+    whole = InvalidInputError(
+        "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:5]) + ".",
+        hint="Correct the fields in `errors`.",
+        field=faults[0]["field"],
+    )
+    return problem_response(422, whole.to_problem() | {"errors": faults})
+
+
+def _fault_of(fault: dict[str, Any]) -> dict[str, str]:
+    message = str(fault.get("ctx", {}).get("error") if fault["type"] == "json_invalid" else fault["msg"])
+    return {"field": ".".join(str(part) for part in fault["loc"]), "message": message}
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status, detail = error.status_code, str(error.detail)
+    if status == 404:
+        detail = f"There is nothing at {request.url.path}."
+    if status == 405:
+        detail = f"{request.url.path} does not know the method {request.method}."
+    problem = http_problem(status, detail, _HINTS.get(status, ""))
+    return problem_response(status, problem, dict(error.headers or {}))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    structlog.get_logger("gateway").error("a request failed", path=request.url.path, error=repr(error))
+    return problem_response(
+        500, InternalError("The request could not be handled.", hint="See the gateway's log.").to_problem()
+    )

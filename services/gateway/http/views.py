@@ -1,0 +1,57 @@
+"""The read model as the API's objects. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from services.gateway.http.schemas import Machine, Membership, Network
+from services.gateway.mirror import Mirror
+from services.gateway.presence import Presence
+
+
+def network_view(mirror: Mirror, network_id: UUID) -> Network:
+    """A network. Raises `NotFoundError`."""
+    network, record = mirror.network(network_id)
+    return Network(
+        uuid=network_id,
+        name=record.name,
+        network_cidr=record.network_cidr,
+        is_default=record.is_default,
+        route_reflector_mode=record.route_reflector_mode,
+        available_ip_count=network.available_ip_count,
+        machine_count=len(network.members),
+        created_at=record.created_at,
+        updated_at=network.updated_at,
+    )
+
+
+def machine_view(mirror: Mirror, presence: Presence, machine_id: UUID, now: datetime) -> Machine:
+    """A machine with its memberships. Raises `NotFoundError`."""
+    machine, record = mirror.machine(machine_id)
+    memberships = (membership_view(mirror, network_id, machine_id) for network_id in machine.networks)
+    return Machine(
+        uuid=machine_id,
+        hostname=record.hostname,
+        is_online=presence.is_online(machine_id, now),
+        last_seen_at=presence.last_seen_at(machine_id),
+        agent_version=record.agent_version,
+        memberships=tuple(membership for membership in memberships if membership is not None),
+        created_at=record.created_at,
+        updated_at=machine.updated_at,
+    )
+
+
+def membership_view(mirror: Mirror, network_id: UUID, machine_id: UUID) -> Membership | None:
+    """A machine's place in a network; None if it has none."""
+    network = mirror.networks.get(network_id)
+    if network is None or network.record is None or machine_id not in network.members:
+        return None
+    peer = network.peers.get(machine_id)
+    return Membership(
+        mesh_network_uuid=network_id,
+        mesh_network_name=network.record.name,
+        wg_ip_address=network.members[machine_id].address,
+        public_key=peer.public_key if peer else None,
+        endpoints=peer.endpoints if peer else (),
+    )

@@ -1,0 +1,208 @@
+"""The gateway's read model: the derived records in memory, with the indexes that queries and agents need. Pure.
+
+Records come in the order of the STATE stream. A network's `updated_at` is the time of the newest record about it: its
+own, a membership in it or a peer of it. A machine's is that of the newest record in its scope or of its peer records
+still standing. Both follow from the records in STATE alone, so a restarted gateway says the same.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from events.cidr import capacity
+from events.errors import NotFoundError
+from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record, SyncReply
+from events.subjects import machine_membership, network_info, scope, scope_of
+from services.gateway.ordered import Ordered
+from services.gateway.scopes import Scope
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Network:
+    """A network and who is in it. `record` is None until the network's own record is heard."""
+
+    def __init__(self) -> None:
+        self.record: NetworkRecord | None = None
+        self.members: dict[UUID, MembershipRecord] = {}
+        self.peers: dict[UUID, PeerRecord] = {}
+        self.by_address = Ordered()
+        self.updated_at = _LONG_AGO
+
+    @property
+    def available_ip_count(self) -> int:
+        """How many addresses are free."""
+        return capacity(self.record.network_cidr) - len(self.members) if self.record else 0
+
+
+class Machine:
+    """A machine and its networks, in the order it joined them. `record` is None until its own record is heard."""
+
+    def __init__(self) -> None:
+        self.record: MachineRecord | None = None
+        self.networks: dict[UUID, None] = {}
+        self.peer_times: dict[UUID, datetime] = {}
+        self.updated_at = _LONG_AGO
+
+
+class Mirror:
+    """Everything that the STATE stream says, as of log position `position`."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.networks: dict[UUID, Network] = {}
+        self.machines: dict[UUID, Machine] = {}
+        self.network_ids: dict[str, UUID] = {}
+        self.by_hostname = Ordered()
+        self.by_created_at = Ordered()
+        self._scopes: dict[str, Scope] = {}
+        self._former_names: dict[UUID, str] = {}
+
+    def apply(self, subject: str, record: Record) -> None:
+        """Take in the record that stands under a STATE subject."""
+        if self._scopes.setdefault(scope_of(subject), Scope()).put(subject, record):
+            _, kind, scope_id, *rest = subject.split(".")
+            match kind, rest:
+                case "network", ["info"]:
+                    self._network(UUID(scope_id), record)
+                case "network", ["peer", machine]:
+                    self._peer(UUID(scope_id), UUID(machine), record)
+                case "machine", ["info"]:
+                    self._machine(UUID(scope_id), record)
+                case "machine", ["network", network]:
+                    self._membership(UUID(scope_id), UUID(network), record)
+        self.position = max(self.position, record.cause)
+
+    def network(self, network_id: UUID) -> tuple[Network, NetworkRecord]:
+        """A network with its own record. Raises `NotFoundError`."""
+        network = self.networks.get(network_id)
+        if network is None or network.record is None:
+            raise NotFoundError(f"There is no mesh network {network_id}.", hint="List the mesh networks there are.")
+        return network, network.record
+
+    def machine(self, machine_id: UUID) -> tuple[Machine, MachineRecord]:
+        """A machine with its own record. Raises `NotFoundError`."""
+        machine = self.machines.get(machine_id)
+        if machine is None or machine.record is None:
+            raise NotFoundError(f"There is no machine {machine_id}.", hint="List the machines there are.")
+        return machine, machine.record
+
+    def has_machine(self, machine_id: UUID) -> bool:
+        """Whether there is such a machine."""
+        machine = self.machines.get(machine_id)
+        return machine is not None and machine.record is not None
+
+    def name_of(self, item: UUID) -> str | None:
+        """The name of a network or the hostname of a machine, also of one that was deleted while we listened."""
+        network, machine = self.networks.get(item), self.machines.get(item)
+        if network is not None and network.record is not None:
+            return network.record.name
+        if machine is not None and machine.record is not None:
+            return machine.record.hostname
+        return self._former_names.get(item)
+
+    def sync(self, machine_id: UUID, name: str, since: int) -> SyncReply:
+        """What a machine that holds revision `since` of a scope needs. `gone` where it is not its to hear."""
+        if not self._may_hear(machine_id, name):
+            return SyncReply(scope=name, revision=0, gone=True)
+        return self._scopes[name].reply(name, since)
+
+    def _may_hear(self, machine_id: UUID, name: str) -> bool:
+        machine = self.machines.get(machine_id)
+        if machine is None or machine.record is None:
+            return False
+        if name == scope("machine", machine_id):
+            return True
+        for network_id in machine.networks:
+            if name == scope("network", network_id):
+                return self.networks[network_id].record is not None
+        return False
+
+    def _network(self, network_id: UUID, record: Record) -> None:
+        network = self.networks.setdefault(network_id, Network())
+        if network.record is not None and self.network_ids.get(network.record.name) == network_id:
+            del self.network_ids[network.record.name]
+        if isinstance(record.body, NetworkRecord):
+            network.record = record.body
+            self.network_ids[record.body.name] = network_id
+            network.updated_at = max(network.updated_at, record.time)
+        else:
+            self._drop_network(network_id, network)
+
+    def _drop_network(self, network_id: UUID, network: Network) -> None:
+        if network.record is not None:
+            self._former_names[network_id] = network.record.name
+        own = self._scopes[scope("network", network_id)]
+        own.drop(subject for subject in own.subjects() if subject != network_info(network_id))
+        for machine_id in network.members.keys() | network.peers.keys():
+            machine = self.machines[machine_id]
+            machine.networks.pop(network_id, None)
+            machine.peer_times.pop(network_id, None)
+            self._scope_of_machine(machine_id).drop([machine_membership(machine_id, network_id)])
+            self._touch(machine_id)
+        del self.networks[network_id]
+
+    def _peer(self, network_id: UUID, machine_id: UUID, record: Record) -> None:
+        network = self.networks.setdefault(network_id, Network())
+        machine = self.machines.setdefault(machine_id, Machine())
+        network.updated_at = max(network.updated_at, record.time)
+        if isinstance(record.body, PeerRecord):
+            network.peers[machine_id] = record.body
+            machine.peer_times[network_id] = record.time
+        else:
+            network.peers.pop(machine_id, None)
+            machine.peer_times.pop(network_id, None)
+        self._touch(machine_id)
+
+    def _machine(self, machine_id: UUID, record: Record) -> None:
+        machine = self.machines.setdefault(machine_id, Machine())
+        if isinstance(record.body, MachineRecord):
+            machine.record = record.body
+            self.by_hostname.put(machine_id, record.body.hostname.lower())
+            self.by_created_at.put(machine_id, sortable(record.body.created_at))
+            self._touch(machine_id)
+        else:
+            self._drop_machine(machine_id, machine)
+
+    def _drop_machine(self, machine_id: UUID, machine: Machine) -> None:
+        if machine.record is not None:
+            self._former_names[machine_id] = machine.record.hostname
+        self.by_hostname.discard(machine_id)
+        self.by_created_at.discard(machine_id)
+        for network_id in machine.networks:
+            self._leave(network_id, machine_id)
+        for network_id in machine.peer_times:
+            self.networks[network_id].peers.pop(machine_id, None)
+        del self.machines[machine_id]
+
+    def _membership(self, machine_id: UUID, network_id: UUID, record: Record) -> None:
+        machine = self.machines.setdefault(machine_id, Machine())
+        network = self.networks.setdefault(network_id, Network())
+        network.updated_at = max(network.updated_at, record.time)
+        if isinstance(record.body, MembershipRecord):
+            network.members[machine_id] = record.body
+            network.by_address.put(machine_id, int(record.body.address))
+            machine.networks[network_id] = None
+        else:
+            machine.networks.pop(network_id, None)
+            self._leave(network_id, machine_id)
+        self._touch(machine_id)
+
+    def _leave(self, network_id: UUID, machine_id: UUID) -> None:
+        network = self.networks[network_id]
+        network.members.pop(machine_id, None)
+        network.by_address.discard(machine_id)
+
+    def _touch(self, machine_id: UUID) -> None:
+        machine = self.machines[machine_id]
+        times = [*self._scope_of_machine(machine_id).times(), *machine.peer_times.values()]
+        machine.updated_at = max(times, default=_LONG_AGO)
+
+    def _scope_of_machine(self, machine_id: UUID) -> Scope:
+        return self._scopes.setdefault(scope("machine", machine_id), Scope())
+
+
+def sortable(moment: datetime) -> str:
+    """A time as text that sorts as the times do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,146 @@
+"""What happened, in words: each event as a sentence without its subject ("cli:alice …"). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from events.domain import (
+    Assignment,
+    DefaultNetworkSet,
+    DomainEvent,
+    MachineAgentUpdated,
+    MachineDeleted,
+    MachineRegistered,
+    MachineRenamed,
+    MachinesAssigned,
+    MachinesUnassigned,
+    MembershipRegistered,
+    NetworkCreated,
+    NetworkDeleted,
+    NetworkRenamed,
+    RouteReflectorModeSet,
+)
+
+NameOf = Callable[[UUID], str | None]
+"""The name of a network or the hostname of a machine, where it is known."""
+
+SPELLED_OUT = 4
+"""Of how many machines one sentence speaks by name."""
+
+
+def in_words(event: DomainEvent, name_of: NameOf) -> str:
+    """The event for people, with names where `name_of` knows them."""
+    return _WORDS[type(event)](event, name_of)
+
+
+def networks_of(event: DomainEvent) -> tuple[UUID, ...]:
+    """Every network that the event is about."""
+    named = (getattr(event, "network_id", None), getattr(event, "previous_network_id", None))
+    return tuple(dict.fromkeys(item for item in named if item is not None))
+
+
+def machines_of(event: DomainEvent) -> tuple[UUID, ...]:
+    """Every machine that the event is about."""
+    if isinstance(event, MachinesAssigned | MachinesUnassigned):
+        return tuple(assignment.machine_id for assignment in event.assignments)
+    machine_id: UUID | None = getattr(event, "machine_id", None)
+    return () if machine_id is None else (machine_id,)
+
+
+def _network(item: UUID, name_of: NameOf) -> str:
+    return name_of(item) or f"network {item}"
+
+
+def _machine(item: UUID, name_of: NameOf) -> str:
+    return name_of(item) or f"machine {item}"
+
+
+def _created(event: NetworkCreated, name_of: NameOf) -> str:
+    traits = ["the default"] if event.is_default else []
+    traits += ["in route reflector mode"] if event.route_reflector_mode else []
+    return f"created network {event.name} with {event.network_cidr}" + "".join(f", {trait}" for trait in traits)
+
+
+def _renamed(event: NetworkRenamed, name_of: NameOf) -> str:
+    return f"renamed network {event.previous_name} to {event.name}"
+
+
+def _default_set(event: DefaultNetworkSet, name_of: NameOf) -> str:
+    before = f" instead of {_network(event.previous_network_id, name_of)}" if event.previous_network_id else ""
+    if event.network_id is None:
+        return f"made no network the default{before}"
+    return f"made {_network(event.network_id, name_of)} the default network{before}"
+
+
+def _route_reflector_mode(event: RouteReflectorModeSet, name_of: NameOf) -> str:
+    return f"turned route reflector mode {'on' if event.enabled else 'off'} in {_network(event.network_id, name_of)}"
+
+
+def _deleted(event: NetworkDeleted, name_of: NameOf) -> str:
+    with_machines = f" with its {_count(event.machine_count)}" if event.machine_count else ""
+    return f"deleted network {event.name}{with_machines}"
+
+
+def _assigned(event: MachinesAssigned, name_of: NameOf) -> str:
+    network = _network(event.network_id, name_of)
+    return _each(event.assignments, "assigned", f"to {network}", "as", name_of)
+
+
+def _unassigned(event: MachinesUnassigned, name_of: NameOf) -> str:
+    network = _network(event.network_id, name_of)
+    return _each(event.assignments, "unassigned", f"from {network}", "which frees", name_of)
+
+
+def _each(assignments: Sequence[Assignment], verb: str, where: str, joint: str, name_of: NameOf) -> str:
+    if len(assignments) == 1:
+        only = assignments[0]
+        return f"{verb} {_machine(only.machine_id, name_of)} {where} {joint} {only.address}"
+    shown = [f"{_machine(a.machine_id, name_of)} ({a.address})" for a in assignments[:SPELLED_OUT]]
+    more = len(assignments) - len(shown)
+    listed = ", ".join(shown) + (f" and {more} more" if more else "")
+    return f"{verb} {_count(len(assignments))} {where}: {listed}"
+
+
+def _count(machines: int) -> str:
+    return f"{machines} machine" if machines == 1 else f"{machines} machines"
+
+
+def _membership(event: MembershipRegistered, name_of: NameOf) -> str:
+    machine, network = _machine(event.machine_id, name_of), _network(event.network_id, name_of)
+    reached = ", ".join(event.endpoints) if event.endpoints else f"port {event.listen_port}, no endpoints"
+    return f"announced the key and endpoints of {machine} in {network} ({reached})"
+
+
+def _registered(event: MachineRegistered, name_of: NameOf) -> str:
+    agent = f" with agent {event.agent_version}" if event.agent_version else ""
+    return f"registered machine {event.hostname}{agent}"
+
+
+def _machine_renamed(event: MachineRenamed, name_of: NameOf) -> str:
+    return f"renamed machine {event.previous_hostname} to {event.hostname}"
+
+
+def _agent_updated(event: MachineAgentUpdated, name_of: NameOf) -> str:
+    return f"noted agent {event.agent_version or 'of no version'} on {_machine(event.machine_id, name_of)}"
+
+
+def _machine_deleted(event: MachineDeleted, name_of: NameOf) -> str:
+    return f"deleted machine {event.hostname}"
+
+
+_WORDS: dict[type[DomainEvent], Callable[[Any, NameOf], str]] = {
+    NetworkCreated: _created,
+    NetworkRenamed: _renamed,
+    DefaultNetworkSet: _default_set,
+    RouteReflectorModeSet: _route_reflector_mode,
+    NetworkDeleted: _deleted,
+    MachinesAssigned: _assigned,
+    MachinesUnassigned: _unassigned,
+    MembershipRegistered: _membership,
+    MachineRegistered: _registered,
+    MachineRenamed: _machine_renamed,
+    MachineAgentUpdated: _agent_updated,
+    MachineDeleted: _machine_deleted,
+}
