@@ -1,0 +1,39 @@
+"""`python -m benchmarks [NAME …]`: run all benchmarks or those named, print a table, write build/bench.json."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import allocation, commands, join, replay
+from benchmarks.result import Result, show, write
+
+BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
+    "commands": commands.run,
+    "allocation": allocation.run,
+    "join": join.run,
+    "replay": replay.run,
+}
+OUTPUT = Path("build/bench.json")
+
+
+async def main(names: list[str]) -> None:
+    """Run the benchmarks named, each on a control plane of its own."""
+    results: list[Result] = []
+    for name in names:
+        print(f"{name} …", file=sys.stderr)
+        with TemporaryDirectory(prefix="wireloom-bench-") as folder:
+            results += await BENCHMARKS[name](Path(folder))
+    show(results)
+    write(results, OUTPUT)
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in chosen if name not in BENCHMARKS]
+    if unknown:
+        sys.exit(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(BENCHMARKS)}.")
+    asyncio.run(main(chosen))
