@@ -95,14 +95,20 @@ class Agent:
                     self._context.spawn(part)
                 await self._stopped.wait()
                 await self._say_goodbye()
-                for task in self._tasks:
-                    task.cancel()
+                await self._end_tasks()
         finally:
             await self._close(thread)
 
     def stop(self) -> None:
         """End `run`."""
         self._stopped.set()
+
+    async def _end_tasks(self) -> None:
+        # A task that waits in asyncio.wait_for can miss its cancellation (Python before 3.12), so it is repeated.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.1)
 
     def _open(self, group: asyncio.TaskGroup, thread: ThreadPoolExecutor | None) -> None:
         def spawn(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -50,8 +50,10 @@ class Follower:
         self._stale = 0
 
     def resync(self) -> None:
-        """Something may have been missed: ask."""
+        """Something may have been missed: ask. What was kept is dropped: on a new connection, it may be of a history
+        that the control plane no longer has. How new it was is remembered."""
         self.behind = True
+        self._kept.clear()
 
     def restart(self) -> None:
         """What is held may be wrong: ask for everything."""

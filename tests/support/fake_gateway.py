@@ -1,0 +1,78 @@
+"""A gateway for tests of the agent: it answers the agents' requests from a `StateModel`, over a real bus."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from events.bus import refuse
+from events.errors import MachineDeletedError, WireloomError
+from events.records import Heartbeat, MembershipRequest, RegisterRequest, SubjectRecord, SyncRequest
+from events.subjects import live_of, machine_info
+from tests.support.state_model import StateModel
+
+
+class FakeGateway:
+    """Answers `ask.>`, hears `beat.>`, and says live what changes."""
+
+    def __init__(self, client: Client, model: StateModel | None = None) -> None:
+        self.client = client
+        self.model = model or StateModel()
+        self.beats: list[tuple[UUID, Heartbeat]] = []
+        self.asked: list[tuple[str, UUID]] = []
+        self.refusal: WireloomError | None = None
+        """What every request but sync is refused with."""
+        self.is_deaf_live = False
+        """Whether live records get lost."""
+        self._subscriptions: list[Any] = []
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._subscriptions = [
+            await self.client.subscribe("ask.*.*", cb=self._on_ask),
+            await self.client.subscribe("beat.*", cb=self._on_beat),
+        ]
+        await self.client.flush()
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        await self.client.flush()
+
+    async def say(self, said: list[SubjectRecord]) -> None:
+        """Repeat records live, as the server does."""
+        for entry in said:
+            if not self.is_deaf_live:
+                await self.client.publish(live_of(entry.subject), entry.record.model_dump_json().encode())
+        await self.client.flush()
+
+    async def _on_beat(self, message: Msg) -> None:
+        self.beats.append((UUID(message.subject.split(".")[1]), Heartbeat.model_validate_json(message.data)))
+
+    async def _on_ask(self, message: Msg) -> None:
+        _, machine_text, verb = message.subject.split(".")
+        machine_id = UUID(machine_text)
+        self.asked.append((verb, machine_id))
+        if verb == "sync":
+            reply = self.model.sync(SyncRequest.model_validate_json(message.data))
+            await message.respond(reply.model_dump_json().encode())
+            return
+        if self.refusal is not None:
+            await refuse(message, self.refusal)
+            return
+        if verb == "register":
+            request = RegisterRequest.model_validate_json(message.data)
+            if self.model.is_known(machine_id) and self.model.body(machine_info(machine_id)) is None:
+                await refuse(message, MachineDeletedError(f"The machine {machine_id} was deleted."))
+                return
+            await self.say(self.model.register(machine_id, request.hostname))
+        else:
+            announced = MembershipRequest.model_validate_json(message.data)
+            await self.say(
+                self.model.announce(announced.network_id, machine_id, announced.public_key, announced.endpoints)
+            )
+        await message.respond(b"{}")
