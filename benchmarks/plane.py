@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -20,10 +18,11 @@ from events import subjects
 from events.commands import Outcome
 from events.errors import WireloomError
 from services.cli.embedded import EmbeddedServer
-from services.cli.process import ChildProcess
+from services.cli.serve import Service
+from services.cli.up import service_process
 
 ACTOR = "bench:driver"
-SERVICES = ("allocator", "topology", "gateway")
+SERVICES = tuple(service.value for service in Service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,8 @@ async def running_plane(data_dir: Path, services: Sequence[str] = SERVICES) -> A
         server = EmbeddedServer(data_dir, port=0)
         url = await server.start()
         stack.push_async_callback(server.stop)
-        environment = {**os.environ, "NATS_URL": url, "WIRELOOM_HTTP_PORT": "0"}
         for service in services:
-            child = ChildProcess([sys.executable, "-m", "services.cli", "serve", service], environment)
+            child = service_process(Service(service), url, http_port=0)
             await child.start()
             stack.push_async_callback(child.stop)
         client = await nats.connect(url)

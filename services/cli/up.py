@@ -27,9 +27,11 @@ from services.cli.serve import Service, stop_on_signals
 from services.cli.session import DEFAULT_URL, console
 from services.cli.supervisor import Supervised
 
+DEFAULT_BUS = "nats://127.0.0.1:7422"
 HTTP_HOST = "127.0.0.1"
 """The gateway listens on loopback only: it cannot tell yet who may do what."""
 
+_BUS_PATIENCE = 5.0
 _READY_EVERY = 0.1
 _WORRY_AFTER = 15.0
 
@@ -87,13 +89,13 @@ async def _run(plan: Plan) -> None:
     _check_port_is_free(plan.http_port)
     async with AsyncExitStack() as parts:
         if plan.nats_url:
-            await (await bus.connect(plan.nats_url, "wireloom up")).close()
+            await _check_bus(plan.nats_url)
             bus_url = plan.nats_url
         else:
             parts.enter_context(held(plan.data_dir))
             bus_url = await _start_bus(plan, parts)
         for service in Service:
-            supervised = Supervised(service.value, service_process(plan, service, bus_url))
+            supervised = Supervised(service.value, service_process(service, bus_url, plan.http_port, plan.replicas))
             parts.push_async_callback(supervised.stop)
             await supervised.start()
         if await _ready_or_stopped(plan.url, stop):
@@ -102,6 +104,18 @@ async def _run(plan: Plan) -> None:
             await stop.wait()
         notify("STOPPING=1")
         structlog.get_logger("services.cli.up").info("stopping")
+
+
+async def _check_bus(url: str) -> None:
+    """Raises `UnavailableError` if no bus answers at `url`, rather than leave the services waiting for it."""
+    try:
+        async with asyncio.timeout(_BUS_PATIENCE):
+            await (await bus.connect(url, "wireloom up")).close()
+    except TimeoutError as error:
+        raise UnavailableError(
+            f"No message bus answers at {url}.",
+            hint="Start it, give the right address, or leave out --nats-url and NATS_URL to have one brought along.",
+        ) from error
 
 
 async def _start_bus(plan: Plan, parts: AsyncExitStack) -> str:
@@ -118,14 +132,14 @@ async def _start_bus(plan: Plan, parts: AsyncExitStack) -> str:
     return f"nats://{_reachable(plan.bus_host)}:{plan.bus_port}"
 
 
-def service_process(plan: Plan, service: Service, bus_url: str) -> ChildProcess:
+def service_process(service: Service, bus_url: str, http_port: int, replicas: int = 1) -> ChildProcess:
     """One service as a child of ours, configured by its environment."""
     environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
     environment |= {
         "NATS_URL": bus_url,
-        "WIRELOOM_REPLICAS": str(plan.replicas),
+        "WIRELOOM_REPLICAS": str(replicas),
         "WIRELOOM_HTTP_HOST": HTTP_HOST,
-        "WIRELOOM_HTTP_PORT": str(plan.http_port),
+        "WIRELOOM_HTTP_PORT": str(http_port),
     }
     return ChildProcess([sys.executable, "-m", "services.cli", "serve", service.value], environment)
 
@@ -153,8 +167,9 @@ async def _ready_or_stopped(url: str, stop: asyncio.Event) -> bool:
 
 def summary(plan: Plan, bus_url: str) -> str:
     """What a person should know once everything runs: where things are, and what to type next."""
-    option = "" if plan.url == DEFAULT_URL else f" --url {plan.url}"
-    data = f"at {plan.nats_url}" if plan.nats_url else str(plan.data_dir)
+    data = f"with the bus, at {plan.nats_url}" if plan.nats_url else str(plan.data_dir)
+    export = "" if plan.url == DEFAULT_URL else f"  export WIRELOOM_URL={plan.url}\n"
+    agent = "sudo wireloom-agent run" + ("" if bus_url == DEFAULT_BUS else f" --nats {bus_url}")
     return f"""
 Wireloom is up. Ctrl-C stops it.
 
@@ -164,10 +179,10 @@ Wireloom is up. Ctrl-C stops it.
 
 Next, in another terminal:
 
-  wireloom network create office 172.16.0.0/24{option}
-  sudo NATS_URL={bus_url} wireloom-agent          # on each machine
-  wireloom machine assign HOSTNAME --network office{option}
-  wireloom log --follow{option}
+{export}  wireloom network create office 172.16.0.0/24
+  {agent}
+  wireloom machine assign HOSTNAME --network office
+  wireloom log --follow
 """
 
 
