@@ -22,6 +22,7 @@ PATIENCE = 10.0
 
 _ATTEMPT = 5.0
 _PAUSE = 0.1
+_LOOK = 1.0
 
 
 class Commander:
@@ -33,6 +34,14 @@ class Commander:
     def __init__(self, client: Client, metrics: Metrics) -> None:
         self._client = client
         self._metrics = metrics
+        self.allocator_answers = False
+        """Whether an allocator answered when `watch` last looked."""
+
+    async def watch(self) -> None:
+        """Look every second whether an allocator is there, until cancelled."""
+        while True:
+            self.allocator_answers = await self.answers()
+            await asyncio.sleep(_LOOK)
 
     async def give(self, command: Command) -> Outcome:
         """Have a command decided. Raises the error that it was refused with, or `UnavailableError`."""
@@ -49,27 +58,41 @@ class Commander:
         started = perf_counter()
         result = UnavailableError.code
         try:
-            reply = await self._insist(orjson.dumps(fields))
+            reply = await self._insist(self._encode(fields))
             result = _result(reply)
         finally:
             self._metrics.command_seconds.labels(fields["kind"]).observe(perf_counter() - started)
             self._metrics.commands.labels(fields["kind"], result).inc()
         return reply
 
+    async def hand_on(self, fields: dict[str, Any], reply: str) -> None:
+        """Pass a valid command to an allocator that answers to `reply` itself: half the way of `forward`.
+
+        Where the allocator dies with the command, there is no answer. Raises `InvalidInputError` like `forward`.
+        """
+        await self._client.publish(ALLOCATOR_EXECUTE, self._encode(fields), reply=reply)
+        self._metrics.commands.labels(fields["kind"], "handed-on").inc()
+
     async def answers(self) -> bool:
         """Whether an allocator is there: it refuses what is no command."""
+        if not self._client.is_connected:
+            return False
         try:
             await self._client.request(ALLOCATOR_EXECUTE, b"{}", timeout=1)
         except (nats.errors.Error, TimeoutError):
             return False
         return True
 
-    async def _insist(self, body: bytes) -> Msg:
+    def _encode(self, fields: dict[str, Any]) -> bytes:
+        body = orjson.dumps(fields)
         if len(body) > self._client.max_payload:
             raise InvalidInputError(
                 f"The command has {len(body):,} bytes; the bus carries {self._client.max_payload:,}.",
                 hint="Ask for less at once.",
             )
+        return body
+
+    async def _insist(self, body: bytes) -> Msg:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while True:

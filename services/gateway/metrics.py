@@ -14,13 +14,13 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.commands = Counter(
             "wireloom_commands",
-            "Commands answered, by kind and result (done, unchanged, or the refusal's code).",
+            "Commands, by kind and result: done, unchanged, the refusal's code, or handed-on to be answered directly.",
             ("kind", "result"),
             registry=self._registry,
         )
         self.command_seconds = Histogram(
             "wireloom_command_seconds",
-            "Time from a command's arrival to the allocator's answer.",
+            "Time to the allocator's answer, of commands that were not handed on.",
             ("kind",),
             buckets=_LATENCIES,
             registry=self._registry,

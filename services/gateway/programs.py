@@ -4,6 +4,8 @@ One endpoint for each kind of command, on `wireloom.command.<kind>`. The request
 without `kind`; `command_id` (made up if missing) makes a repetition safe, `actor` says who asks. The answer is an
 outcome, or a refusal with the micro protocol's error headers and a problem object (RFC 9457). `$SRV.INFO.wireloom`
 lists the endpoints, each with the JSON schema of its requests.
+
+While an allocator is there, it answers the caller directly. Give a timeout, and after it send the same command again.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from services.gateway.tasks import Tasks
 
 SERVICE_NAME = "wireloom"
 ANONYMOUS = "bus:anonymous"
+_INBOX = "_INBOX."
 
 
 async def serve_programs(client: Client, commander: Commander, tasks: Tasks, version: str) -> Service:
@@ -64,9 +67,21 @@ def request_schema(command_type: type[Command]) -> str:
 
 def _handler(kind: str, commander: Commander, tasks: Tasks) -> Handler:
     async def handle(request: Request) -> None:
-        tasks.start(_answer(kind, commander, request._msg))
+        message = request._msg
+        # Only an inbox is given on: the allocator may write to subjects that a caller must not choose, such as the log.
+        if commander.allocator_answers and message.reply.startswith(_INBOX):
+            await _hand_on(kind, commander, message)
+        else:
+            tasks.start(_answer(kind, commander, message))
 
     return handle
+
+
+async def _hand_on(kind: str, commander: Commander, message: Msg) -> None:
+    try:
+        await commander.hand_on(read_fields(kind, message.data), message.reply)
+    except WireloomError as error:
+        await refuse(message, error)
 
 
 async def _answer(kind: str, commander: Commander, message: Msg) -> None:

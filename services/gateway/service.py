@@ -56,9 +56,10 @@ async def _serve(client: Client, listener: socket.socket, stop: asyncio.Event) -
     server = _Server(_http_config(gateway, release))
     stopping = asyncio.create_task(stop.wait())
     following = asyncio.create_task(follower.run())
+    watching = asyncio.create_task(commander.watch())
     on_http = asyncio.create_task(server.serve([listener]))
     on_bus = asyncio.create_task(_serve_bus(gateway, tasks, release))
-    parts = (stopping, following, on_http, on_bus)
+    parts = (stopping, following, watching, on_http, on_bus)
     try:
         ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in ended:
@@ -72,6 +73,7 @@ async def _serve(client: Client, listener: socket.socket, stop: asyncio.Event) -
         await asyncio.wait([on_http])
         stopping.cancel()
         following.cancel()
+        watching.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
 
 

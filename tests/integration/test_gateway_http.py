@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,8 +12,10 @@ import httpx2
 import orjson
 import pytest
 
+from events.errors import UnavailableError
 from services.cli.embedded import EmbeddedServer
-from tests.support.gateway import control_plane, create_network, done, is_ready, register_machine
+from services.gateway.service import Settings, serve
+from tests.support.gateway import allocating, control_plane, create_network, deriving, done, is_ready, register_machine
 from tests.support.waiting import wait_until
 
 NETWORKS = "/api/v1/mesh-networks"
@@ -296,3 +300,25 @@ async def test_readiness_without_a_bus(bus_server: EmbeddedServer, http: httpx2.
     await bus_server.start()
     await wait_until(lambda: is_ready(http), timeout=20, what="the control plane is ready again")
     assert await create_network(http, "lab", "10.0.0.0/24")
+
+
+async def test_an_open_stream_ends_with_the_gateway(bus_url: str) -> None:
+    async with allocating(bus_url), deriving(bus_url):
+        port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        stop, settings = asyncio.Event(), Settings(nats_url=bus_url, port=0)
+        task = asyncio.create_task(serve(settings, stop, port.set_result))
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{await port}", trust_env=False) as http:
+            await wait_until(lambda: is_ready(http), what="the control plane is ready")
+            async with http.stream("GET", f"{EVENTS}/stream") as response:
+                assert response.is_success
+                stop.set()
+                assert [line async for line in response.aiter_lines()] == []
+        async with asyncio.timeout(3):
+            await task
+
+
+async def test_a_taken_port_is_said(bus_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(nats_url=bus_url, port=taken.getsockname()[1])
+        with pytest.raises(UnavailableError, match="cannot listen"):
+            await serve(settings, asyncio.Event())
