@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import nats
 import nats.errors
 import orjson
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from events.client import BusClient
 from events.commands import Command, Outcome
 from events.errors import InternalError, UnavailableError, WireloomError
 from events.subjects import ALLOCATOR_EXECUTE, Stream
@@ -29,7 +29,7 @@ async def connect(
     *,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
-) -> Client:
+) -> BusClient:
     """A connection to the bus that reconnects for ever. `url` may name several servers, separated by commas.
 
     `on_reconnect` is called whenever the connection is back, `on_closed` when it has ended for good.
@@ -38,13 +38,21 @@ async def connect(
     """
     log = structlog.get_logger("events.bus").bind(connection=name)
 
+    said = ""
+
     async def on_error(error: Exception) -> None:
-        log.warning("bus error", error=repr(error))
+        nonlocal said
+        if repr(error) != said:
+            said = repr(error)
+            log.warning("bus error", error=said)
 
     async def on_disconnect() -> None:
-        log.warning("bus connection lost")
+        if not client.is_closed:
+            log.warning("bus connection lost")
 
     async def on_back() -> None:
+        nonlocal said
+        said = ""
         log.info("bus connection back")
         if on_reconnect is not None:
             on_reconnect()
@@ -53,13 +61,14 @@ async def connect(
         if on_closed is not None:
             on_closed()
 
+    client = BusClient()
     try:
-        return await nats.connect(
+        await client.connect(
             servers=[server.strip() for server in url.split(",")],
             name=name,
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.2,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; nats-py takes fractions too
             connect_timeout=5,
             ping_interval=10,
             max_outstanding_pings=2,
@@ -68,6 +77,7 @@ async def connect(
             reconnected_cb=on_back,
             closed_cb=on_close,
         )
+        return client
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise UnavailableError(
             f"No message bus answers at {url}.",

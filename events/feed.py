@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import nats.errors
@@ -19,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from events.client import BusClient, Entry, header, headers_of, status
 from events.errors import UnavailableError
 
 _HEARTBEAT_SECONDS = 1
@@ -63,18 +65,28 @@ async def last_sequence(client: Client, stream: str) -> int:
 
 
 async def feed(client: Client, stream: str, after: int) -> AsyncGenerator[list[tuple[int, Msg]]]:
-    """The messages of `stream` whose sequence is greater than `after`, each with its sequence: all that are there,
-    then those to come. As many at once as have arrived.
+    """As `entries`, as nats-py's messages."""
+    async with aclosing(entries(client, stream, after)) as batches:
+        async for batch in batches:
+            yield [
+                (entry.sequence, Msg(client, entry.subject, data=entry.data, headers=headers_of(entry.headers)))
+                for entry in batch
+            ]
+
+
+async def entries(client: Client, stream: str, after: int) -> AsyncGenerator[list[Entry]]:
+    """The messages of `stream` whose sequence is greater than `after`: all that are there, then those to come. As many
+    at once as have arrived.
 
     Raises `UnavailableError` when the connection is closed for good.
     """
     attempt = 0
     while True:
-        consumer = _Consumer(client, stream, after)
+        consumer = _Consumer(BusClient.of(client), stream, after)
         try:
             await consumer.start()
             while batch := await consumer.batch():
-                after, attempt = batch[-1][0], 0
+                after, attempt = batch[-1].sequence, 0
                 yield batch
         except (nats.errors.Error, UnavailableError) as error:
             structlog.get_logger("events.feed").warning("cannot follow a stream yet", stream=stream, error=str(error))
@@ -89,27 +101,26 @@ async def feed(client: Client, stream: str, after: int) -> AsyncGenerator[list[t
 class _Consumer:
     """One ephemeral consumer and the messages that it has delivered in order."""
 
-    def __init__(self, client: Client, stream: str, after: int) -> None:
+    def __init__(self, client: BusClient, stream: str, after: int) -> None:
         self._client = client
         self._stream = stream
         self._after = after
-        self._arrived: list[tuple[int, Msg]] = []
+        self._arrived: list[Entry] = []
+        self._replies: list[bytes] = []
         self._delivered = 0
         self._broken = False
         self._wake = asyncio.Event()
         self._connection = client.stats["reconnects"]
         self._heard = 0.0
+        self._now = asyncio.get_running_loop().time
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
         inbox = self._client.new_inbox()
-        # No limits: the server's flow control bounds what is on its way, and a dropped message would be a gap.
-        self._subscription = await self._client.subscribe(
-            inbox, cb=self._take, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._subscription = await self._client.subscribe_raw(inbox, self._take)
         request = {"stream_name": self._stream, "config": self._config(inbox)}
         await jetstream(self._client, f"CONSUMER.CREATE.{self._stream}", request)
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self._now()
 
     def _config(self, inbox: str) -> dict[str, Any]:
         return {
@@ -124,17 +135,24 @@ class _Consumer:
             "idle_heartbeat": _HEARTBEAT_SECONDS * 1_000_000_000,
         }
 
-    async def batch(self) -> list[tuple[int, Msg]]:
+    async def batch(self) -> list[Entry]:
         """What has arrived since the last call, waiting for it; nothing when this consumer is of no use any more."""
         while not self._arrived:
+            await self._let_flow()
             if self._is_lost():
                 return []
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
-        self._wake.clear()
+            self._wake.clear()
         batch, self._arrived = self._arrived, []
         return batch
+
+    async def _let_flow(self) -> None:
+        """Have the server send more, now that what it sent was taken: a slow reader is not flooded."""
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            await self._client.publish(reply.decode())
 
     async def stop(self) -> None:
         if self._subscription is not None:
@@ -142,33 +160,32 @@ class _Consumer:
                 await self._subscription.unsubscribe()
 
     def _is_lost(self) -> bool:
-        silent = asyncio.get_running_loop().time() - self._heard > _SILENCE_SECONDS
+        silent = self._now() - self._heard > _SILENCE_SECONDS
         reconnected = self._client.stats["reconnects"] != self._connection
         return self._broken or silent or reconnected or self._client.is_closed
 
-    async def _take(self, message: Msg) -> None:
-        self._heard = asyncio.get_running_loop().time()
+    def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        self._heard = self._now()
         if self._broken:
             return
-        if message.headers and message.headers.get("Status") == "100" and not message.data:
-            await self._take_control(message, message.headers)
+        if not data and status(headers) == b"100":
+            self._take_control(reply, headers)
             return
-        sequence, delivered = _place(message.reply)
+        sequence, delivered = _place(reply)
         if delivered != self._delivered + 1:
             self._break()
             return
         self._delivered = delivered
         # A server that lags behind the stream's leader begins at its own end when asked for what it does not have yet.
         if sequence > self._after:
-            self._arrived.append((sequence, message))
+            self._arrived.append(Entry(sequence, subject.decode(), headers, data))
             self._wake.set()
 
-    async def _take_control(self, message: Msg, headers: dict[str, str]) -> None:
-        if message.reply:
-            await self._client.publish(message.reply)
-        if stalled := headers.get("Nats-Consumer-Stalled"):
-            await self._client.publish(stalled)
-        if int(headers.get("Nats-Last-Consumer", self._delivered)) > self._delivered:
+    def _take_control(self, reply: bytes, headers: bytes) -> None:
+        if flow := reply or header(headers, b"Nats-Consumer-Stalled"):
+            self._replies.append(flow)
+            self._wake.set()
+        if int(header(headers, b"Nats-Last-Consumer") or 0) > self._delivered:
             self._break()
 
     def _break(self) -> None:
@@ -176,8 +193,8 @@ class _Consumer:
         self._wake.set()
 
 
-def _place(reply: str) -> tuple[int, int]:
+def _place(reply: bytes) -> tuple[int, int]:
     """The stream and consumer sequence that stand in a delivered message's reply subject (ADR-15 of NATS)."""
-    tokens = reply.split(".")
+    tokens = reply.split(b".")
     first = 5 if len(tokens) == 9 else 7
     return int(tokens[first]), int(tokens[first + 1])

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from events import feed
+from events.client import Entry, header
 from events.codec import UnreadableEventError, decode, digest
 from events.domain import DomainEvent
 from events.subjects import EVENT_HEADER, LOG_PREFIX, LOG_STREAM
@@ -23,6 +23,7 @@ from events.subjects import EVENT_HEADER, LOG_PREFIX, LOG_STREAM
 BATCH = 1000
 """At most so many events are handed on at once."""
 
+_EVENT = EVENT_HEADER.encode()
 _SUBJECT_START = len(LOG_PREFIX) + 1
 _NO_MESSAGE_FOUND = 10037
 
@@ -52,10 +53,10 @@ async def read(client: Client, after: int, limit: int, stop: int | None = None) 
     found: list[LoggedEvent] = []
     if end <= after or limit <= 0:
         return found
-    async with aclosing(_messages(client, after)) as batches:
+    async with aclosing(feed.entries(client, LOG_STREAM, after)) as batches:
         async for batch in batches:
-            found += [read_message(*arrived) for arrived in batch[: limit - len(found)] if arrived[0] <= end]
-            if batch[-1][0] >= end or len(found) >= limit:
+            found += [read_entry(entry) for entry in batch[: limit - len(found)] if entry.sequence <= end]
+            if batch[-1].sequence >= end or len(found) >= limit:
                 break
     return found
 
@@ -71,36 +72,25 @@ async def follow(client: Client, after: int) -> AsyncGenerator[list[LoggedEvent]
 
     Raises `UnavailableError` when the connection is closed for good, and `UnreadableEventError`.
     """
-    async with aclosing(_messages(client, after)) as batches:
+    async with aclosing(feed.entries(client, LOG_STREAM, after)) as batches:
         async for batch in batches:
             for first in range(0, len(batch), BATCH):
-                yield [read_message(*arrived) for arrived in batch[first : first + BATCH]]
+                yield [read_entry(entry) for entry in batch[first : first + BATCH]]
 
 
-def read_message(sequence: int, message: Msg) -> LoggedEvent:
+def read_entry(entry: Entry) -> LoggedEvent:
     """The event that a message of the LOG stream holds. Raises `UnreadableEventError`."""
-    header = (message.headers or {}).get(EVENT_HEADER, "")
-    version_text, _, topic = header.partition(" ")
+    version_text, _, topic = (header(entry.headers, _EVENT) or b"").decode().partition(" ")
     try:
-        originator_id = UUID(message.subject[_SUBJECT_START:])
+        originator_id = UUID(entry.subject[_SUBJECT_START:])
         version = int(version_text)
     except ValueError as error:
         raise UnreadableEventError(
-            f"The message {sequence} of the log, on {message.subject}, is not an event.",
+            f"The message {entry.sequence} of the log, on {entry.subject}, is not an event.",
             hint="Only the allocator may write there: verify the log.",
         ) from error
-    event = decode(originator_id, version, topic, message.data)
-    return LoggedEvent(sequence, event, digest(originator_id, version, topic, message.data))
-
-
-async def _messages(client: Client, after: int) -> AsyncGenerator[list[tuple[int, Msg]]]:
-    async with aclosing(feed.feed(client, LOG_STREAM, after)) as batches:
-        async for batch in batches:
-            # A server that lags behind its leader begins at its own end when asked for what it does not have yet.
-            fresh = batch if batch[0][0] > after else [arrived for arrived in batch if arrived[0] > after]
-            if fresh:
-                after = fresh[-1][0]
-                yield fresh
+    event = decode(originator_id, version, topic, entry.data)
+    return LoggedEvent(entry.sequence, event, digest(originator_id, version, topic, entry.data))
 
 
 async def _last_before(client: Client, moment: datetime) -> int:
