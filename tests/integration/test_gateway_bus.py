@@ -183,7 +183,12 @@ async def test_heartbeats_show_who_is_online(http: httpx2.AsyncClient, client: C
 async def test_before_there_is_any_state(bus_url: str, client: Client) -> None:
     """Nothing is answered from a mirror that was not loaded: no agent is told that its networks are gone."""
     async with allocating(bus_url), gateway_alone(bus_url) as http:
-        assert (await http.get("/readyz")).json() == {"ready": False, "bus": True, "mirror": False, "allocator": True}
+        parts = {"ready": False, "bus": True, "mirror": False, "allocator": True}
+
+        async def only_the_mirror_is_missing() -> bool:
+            return bool((await http.get("/readyz")).json() == parts)
+
+        await wait_until(only_the_mirror_is_missing, what="the allocator answers")
         response = await http.get("/api/v1/machines")
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
         with pytest.raises(WireloomError, match="Nobody answers"):
