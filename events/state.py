@@ -2,7 +2,8 @@
 
 `load` then `follow` from the dump's `last_sequence` misses nothing and repeats nothing. STATE holds the newest record
 of each subject only, so a follower that was away hears the newest and not what was between. Nothing tells a
-follower of records that are purged: they are those that the tombstone of a network or machine makes meaningless.
+follower of records that are purged: they are those that the tombstone of a network or machine makes meaningless, and
+whoever applies records in order must let go of them itself. A dump may hold some that are not purged yet.
 """
 
 from __future__ import annotations

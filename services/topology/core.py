@@ -5,8 +5,9 @@ continues as if it had never stopped: the same revisions, the same bytes. The wo
 records, follow what it changes and never the size of a network. Every event gives at least one record.
 
 Some records become meaningless without a record that takes their place: a deleted network's peers, a deleted machine's
-memberships, and *void* memberships, which name a network that was deleted. They are purged, silently. A void membership
-stays until its machine has a newer record, because it may be what holds the revision of the machine's scope.
+memberships, and *void* memberships, which name a network that was deleted (whether they say that the machine is in it
+or that it left). They are purged, silently. A void membership stays until its machine has a newer record, because it
+may be what holds the revision of the machine's scope.
 """
 
 from __future__ import annotations
@@ -84,14 +85,18 @@ class _Member:
 class _Network:
     record: NetworkRecord
     members: dict[UUID, _Member] = field(default_factory=dict)
+    former: set[UUID] = field(default_factory=set)
+    """Machines that left: a tombstone of their membership stands in STATE."""
 
 
 @dataclass(slots=True)
 class _Machine:
     record: MachineRecord
     networks: set[UUID] = field(default_factory=set)
+    left: set[UUID] = field(default_factory=set)
+    """The networks among whose `former` it is."""
     void: set[UUID] = field(default_factory=set)
-    """Deleted networks of which a membership record still stands in STATE."""
+    """Deleted networks of which a membership, or the tombstone of one, still stands in STATE."""
 
 
 class Topology:
@@ -167,9 +172,11 @@ class Topology:
 
     def _network_deleted(self, event: NetworkDeleted, draft: _Draft) -> None:
         network_id = event.network_id
-        for machine_id in self._networks.pop(network_id).members:
+        network = self._networks.pop(network_id)
+        for machine_id in network.members.keys() | network.former:
             machine = self._machines[machine_id]
-            machine.networks.remove(network_id)
+            machine.networks.discard(network_id)
+            machine.left.discard(network_id)
             machine.void.add(network_id)
         if self._default == network_id:
             self._default = None
@@ -195,7 +202,9 @@ class Topology:
         for assignment in event.assignments:
             machine = self._machines[assignment.machine_id]
             network.members[assignment.machine_id] = _Member(assignment.address)
+            network.former.discard(assignment.machine_id)
             machine.networks.add(event.network_id)
+            machine.left.discard(event.network_id)
             record = MembershipRecord(
                 machine_id=assignment.machine_id,
                 network_id=event.network_id,
@@ -210,7 +219,9 @@ class Topology:
         for assignment in event.assignments:
             machine = self._machines[assignment.machine_id]
             member = network.members.pop(assignment.machine_id)
+            network.former.add(assignment.machine_id)
             machine.networks.remove(event.network_id)
+            machine.left.add(event.network_id)
             self._tell_machine(machine, machine_membership(assignment.machine_id, event.network_id), None, draft)
             if member.public_key is not None:
                 draft.put(network_peer(event.network_id, assignment.machine_id), None)
@@ -248,6 +259,8 @@ class Topology:
                 f"Event {draft.cause} of the log deletes the machine {event.machine_id} while it is assigned.",
                 hint="Verify the log.",
             )
+        for network_id in machine.left:
+            self._networks[network_id].former.remove(event.machine_id)
         draft.put(machine_info(event.machine_id), None)
         draft.purges.append(_all_memberships(event.machine_id))
 
@@ -320,7 +333,7 @@ class _Restorer:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._peers: dict[UUID, list[PeerRecord | None]] = defaultdict(list)
-        self._memberships: dict[UUID, list[MembershipRecord | None]] = defaultdict(list)
+        self._memberships: dict[UUID, dict[UUID, MembershipRecord | None]] = defaultdict(dict)
         self._newest: dict[str, int] = defaultdict(int)
         """For each scope, the cause of its last record."""
 
@@ -343,37 +356,46 @@ class _Restorer:
         elif isinstance(body, MachineRecord):
             topology._machines[body.machine_id] = _Machine(body)
         elif isinstance(body, MembershipRecord):
-            self._memberships[body.machine_id].append(body)
+            self._memberships[body.machine_id][body.network_id] = body
         elif isinstance(body, PeerRecord):
             self._peers[body.network_id].append(body)
         else:
             self._take_tombstone(entry.subject)
 
     def _take_tombstone(self, subject: str) -> None:
-        _, _, scope_id, kind = subject.split(".")[:4]
+        _, _, scope_id, kind, *rest = subject.split(".")
         if kind == "peer":
             self._peers[UUID(scope_id)].append(None)
         elif kind == "network":
-            self._memberships[UUID(scope_id)].append(None)
+            self._memberships[UUID(scope_id)][UUID(rest[0])] = None
 
     def _join_members(self) -> list[str]:
-        topology, due = self._topology, []
+        due = []
         for machine_id, memberships in self._memberships.items():
-            machine = topology._machines.get(machine_id)
+            machine = self._topology._machines.get(machine_id)
             if machine is None:
                 due.append(_all_memberships(machine_id))
                 continue
-            for membership in filter(None, memberships):
-                network_id = membership.network_id
-                network = topology._networks.get(network_id)
-                if network is not None:
-                    network.members[machine_id] = _Member(membership.address)
-                    machine.networks.add(network_id)
-                elif self._newest[scope("machine", machine_id)] > self._newest[scope("network", network_id)]:
+            for network_id, membership in memberships.items():
+                if not self._join(machine, network_id, membership):
                     due.append(machine_membership(machine_id, network_id))
-                else:
-                    machine.void.add(network_id)
         return due
+
+    def _join(self, machine: _Machine, network_id: UUID, membership: MembershipRecord | None) -> bool:
+        """Put a machine where its membership belongs; False if that is to be purged."""
+        machine_id = machine.record.machine_id
+        network = self._topology._networks.get(network_id)
+        if network is None:
+            if self._newest[scope("machine", machine_id)] > self._newest[scope("network", network_id)]:
+                return False
+            machine.void.add(network_id)
+        elif membership is None:
+            network.former.add(machine_id)
+            machine.left.add(network_id)
+        else:
+            network.members[machine_id] = _Member(membership.address)
+            machine.networks.add(network_id)
+        return True
 
     def _join_peers(self) -> list[str]:
         topology, due = self._topology, []

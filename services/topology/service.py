@@ -1,0 +1,120 @@
+"""The topology service: follows the log, derives, and keeps STATE up to date. A shell.
+
+It may be killed at any moment: how far it came stands in STATE itself. Several may run at once: one writes, and the
+others come to the same, see that it is written, and go on when it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+from nats.aio.client import Client
+
+from events import bus, log, state
+from events.errors import InternalError, UnavailableError
+from events.feed import StreamMissingError, last_sequence
+from events.state import StateDump
+from events.subjects import LOG, STATE
+from services.topology.core import Topology
+from services.topology.settings import Settings
+from services.topology.writer import StateDivergedError, StateWriter, purge_all
+
+_RELOAD_SECONDS = 0.5
+
+
+class LogBehindError(InternalError):
+    """Raised when STATE was derived from more events than the log holds."""
+
+    code = "log-behind"
+    title = "The log is shorter than it was"
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Keep STATE up to date until `stop` is set.
+
+    Raises `UnavailableError` when the bus does not answer at the start or the connection is closed for good, and
+    `InternalError` where the log or STATE are not in order: restarting is always safe.
+    """
+    reconnected = asyncio.Event()
+    client = await bus.connect(settings.nats_url, "topology", on_reconnect=reconnected.set)
+    tasks = {
+        asyncio.create_task(_work(client, settings.replicas)),
+        asyncio.create_task(_purge_again(client, reconnected)),
+        asyncio.create_task(stop.wait()),
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            await _end(task)
+        await client.close()
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it ends: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together with
+    the answer it waits for."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.05)
+
+
+async def _work(client: Client, replicas: int) -> None:
+    await bus.ensure_streams(client, (LOG, STATE), replicas)
+    while not client.is_closed:
+        try:
+            await _derive(client)
+        except StreamMissingError:
+            await bus.ensure_streams(client, (LOG, STATE), replicas)
+        except (StateDivergedError, UnavailableError) as error:
+            structlog.get_logger("services.topology").warning("loading the state anew", reason=str(error))
+        await asyncio.sleep(_RELOAD_SECONDS)
+    raise UnavailableError("The connection to the bus is closed.", hint="Start again.")
+
+
+async def _derive(client: Client) -> None:
+    """Go on from where STATE is."""
+    dump = await state.load(client)
+    topology, undone = Topology.from_records(dump.records())
+    await _require_log(client, topology.position)
+    writer = StateWriter(client, topology.position, dump.last_sequence)
+    await purge_all(client, undone)
+    structlog.get_logger("services.topology").info(
+        "ready", position=topology.position, records=len(dump.entries), purged=len(undone)
+    )
+    async with aclosing(log.follow(client, topology.position)) as arrivals:
+        async for arrived in arrivals:
+            for logged in arrived:
+                writer.add(logged.sequence, topology.apply(logged.sequence, logged.event))
+            await writer.flush()
+
+
+async def _purge_again(client: Client, reconnected: asyncio.Event) -> None:
+    """After every reconnection, purge what a server that crashed may have brought back: it stores messages before it
+    acknowledges them, but acknowledges purges before it stores them."""
+    while True:
+        await reconnected.wait()
+        reconnected.clear()
+        try:
+            dump = await state.load(client)
+            await purge_all(client, await asyncio.to_thread(_undone, dump))
+        except (StateDivergedError, UnavailableError):
+            reconnected.set()
+            await asyncio.sleep(_RELOAD_SECONDS)
+
+
+def _undone(dump: StateDump) -> list[str]:
+    return Topology.from_records(dump.records())[1]
+
+
+async def _require_log(client: Client, position: int) -> None:
+    end = await last_sequence(client, LOG.name)
+    if end < position:
+        raise LogBehindError(
+            f"STATE has seen event {position} of the log, which ends at {end}.",
+            hint="If the log was restored from a backup, delete the stream STATE: it is rebuilt from the log.",
+        )

@@ -1,0 +1,19 @@
+"""What the topology service is told from outside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings, from the environment unless given."""
+
+    model_config = SettingsConfigDict(populate_by_name=True)
+
+    nats_url: Annotated[str, Field(validation_alias="NATS_URL")] = "nats://127.0.0.1:7422"
+    """The bus; several servers of one cluster separated by commas."""
+    replicas: Annotated[int, Field(validation_alias="WIRELOOM_REPLICAS", ge=1, le=5)] = 1
+    """How many servers keep each stream."""

@@ -1,0 +1,215 @@
+"""Writing STATE: each event's records once, in order, whatever is lost on the way and whoever else writes. A shell.
+
+Every write names the STATE sequence that it expects to be the last (*fencing*), so that of two writers one is refused.
+What follows an event is the same for everybody, and the last message of STATE tells the position reached. So after a
+refusal or a lost acknowledgement it is enough to read that message: the events up to its cause are written, by us or by
+another, and the rest is still to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import nats.errors
+import orjson
+import structlog
+from nats.aio.client import Client
+
+from events import state
+from events.errors import InternalError, UnavailableError
+from events.feed import StreamMissingError
+from events.state import Last
+from services.topology.core import Derived
+
+MAX_BATCH = 1000
+"""The most messages that the server takes in one atomic batch."""
+
+_RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_ACK_SECONDS = 2.0
+_PURGES_AT_ONCE = 64
+_WRONG_LAST_SEQUENCE = 10071
+
+T = TypeVar("T")
+
+
+class StateDivergedError(InternalError):
+    """Raised when STATE holds what does not follow from the log as this program reads it; load it anew."""
+
+    code = "state-diverged"
+    title = "The derived state is not as expected"
+
+
+class _RefusedError(Exception):
+    """Raised when the server refuses a write."""
+
+
+class _OvertakenError(Exception):
+    """Raised when the server refuses a write because another came first, or an earlier attempt of ours did."""
+
+
+_FAILURES = (nats.errors.Error, TimeoutError, _RefusedError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What one event of the log comes to in STATE."""
+
+    sequence: int
+    messages: list[tuple[str, bytes]]
+    purges: list[str]
+
+
+class StateWriter:
+    """Brings STATE from the position `position` of the log, reached at its own sequence `last_sequence`, onwards."""
+
+    def __init__(self, client: Client, position: int, last_sequence: int) -> None:
+        self.position = position
+        """The log position that STATE has reached."""
+        self._client = client
+        self._last_sequence = last_sequence
+        self._last: Last | None = None
+        """The message that told us `position`, where another may have written it."""
+        self._pending: deque[_Entry] = deque()
+
+    def add(self, sequence: int, derived: Derived) -> None:
+        """Have what follows from the event at `sequence` written at the next `flush`. In the order of the log."""
+        messages = [(entry.subject, state.encode_record(entry.record)) for entry in derived.records]
+        self._pending.append(_Entry(sequence, messages, derived.purges))
+
+    async def flush(self) -> None:
+        """Write everything that was added, waiting for the bus as long as it takes.
+
+        Raises `StateDivergedError`, and `UnavailableError` when the connection is closed for good.
+        """
+        failures = 0
+        while self._pending:
+            try:
+                await self._skip_written()
+                await self._write(self._next_chunk())
+                failures = 0
+            except _OvertakenError:
+                await self._find_position()
+            except _FAILURES as error:
+                await _pause(self._client, failures, "cannot write STATE yet", error)
+                failures += 1
+                await self._find_position()
+
+    async def _skip_written(self) -> None:
+        """Let go of the events that are in STATE already, looking that the last of them came to the same as here."""
+        written = [entry for entry in self._pending if entry.sequence <= self.position]
+        told = (self._last.subject, self._last.payload) if self._last else None
+        if written and told and written[-1].sequence == self.position and written[-1].messages[-1] != told:
+            raise StateDivergedError(
+                f"Another topology service derived something else from event {self.position} of the log.",
+                hint="Run the same version of every topology service.",
+            )
+        await self._settle(len(written))
+
+    def _next_chunk(self) -> list[_Entry]:
+        """The events whose records fit in one batch; at least one."""
+        chunk: list[_Entry] = []
+        room = MAX_BATCH
+        for entry in self._pending:
+            room -= len(entry.messages)
+            if chunk and room < 0:
+                break
+            chunk.append(entry)
+        return chunk
+
+    async def _write(self, chunk: list[_Entry]) -> None:
+        """Write these, the first of the pending events."""
+        if not chunk:
+            return
+        messages = [message for entry in chunk for message in entry.messages]
+        # More than one batch only for one event that fills several: the renaming of a machine in 1,000 networks.
+        for start in range(0, len(messages), MAX_BATCH):
+            self._last_sequence = await self._publish(messages[start : start + MAX_BATCH])
+        self.position, self._last = chunk[-1].sequence, None
+        await self._settle(len(chunk))
+
+    async def _settle(self, count: int) -> None:
+        """Let go of the first `count` pending events, which are written, and purge what they made meaningless."""
+        settled = [self._pending.popleft() for _ in range(count)]
+        await purge_all(self._client, [subject_filter for entry in settled for subject_filter in entry.purges])
+
+    async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> int:
+        """Write one message, or several as one atomic batch. Returns the sequence of the last."""
+        headers = {"Nats-Expected-Last-Sequence": str(self._last_sequence)}
+        if len(messages) > 1:
+            headers = await self._publish_all_but_last(messages[:-1], headers)
+        subject, payload = messages[-1]
+        reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers)
+        sequence: int = _checked(reply.data)["seq"]
+        return sequence
+
+    async def _publish_all_but_last(
+        self, messages: Sequence[tuple[str, bytes]], fence: dict[str, str]
+    ) -> dict[str, str]:
+        """Open an atomic batch with `messages`; returns the headers of the message that commits it."""
+        batch = {"Nats-Batch-Id": uuid.uuid4().hex}
+        for number, (subject, payload) in enumerate(messages, start=1):
+            headers = batch | {"Nats-Batch-Sequence": str(number)}
+            if number == 1:
+                reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers | fence)
+                _checked(reply.data)
+            else:
+                await self._client.publish(subject, payload, headers=headers)
+        return batch | {"Nats-Batch-Sequence": str(len(messages) + 1), "Nats-Batch-Commit": "1"}
+
+    async def _find_position(self) -> None:
+        """Read how far STATE has come: after a write that was refused, or whose outcome is not known."""
+        last = await _insist(self._client, lambda: state.last_message(self._client), "cannot read STATE yet")
+        sequence = last.sequence if last else 0
+        if last is None or sequence == self._last_sequence:
+            return
+        position = state.decode_record(last.payload).cause
+        if sequence < self._last_sequence or position < self.position:
+            raise StateDivergedError(f"STATE went back from event {self.position} of the log to {position}.")
+        self.position, self._last_sequence, self._last = position, sequence, last
+
+
+async def purge_all(client: Client, filters: Sequence[str]) -> None:
+    """Remove from STATE what means nothing any more, waiting for the bus as long as it takes.
+
+    Raises as `StateWriter.flush` does.
+    """
+
+    async def purge(subject_filter: str) -> None:
+        await _insist(client, lambda: state.purge(client, subject_filter), "cannot purge STATE yet")
+
+    for start in range(0, len(filters), _PURGES_AT_ONCE):
+        await asyncio.gather(*(purge(one) for one in filters[start : start + _PURGES_AT_ONCE]))
+
+
+async def _insist(client: Client, attempt: Callable[[], Awaitable[T]], trouble: str) -> T:
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except StreamMissingError as error:
+            raise StateDivergedError("STATE was deleted while it was written.") from error
+        except UnavailableError as error:
+            await _pause(client, failures, trouble, error)
+            failures += 1
+
+
+async def _pause(client: Client, failures: int, trouble: str, error: Exception) -> None:
+    if client.is_closed:
+        raise UnavailableError("The connection to the bus is closed.", hint="Start again.") from error
+    structlog.get_logger("services.topology").warning(trouble, error=str(error) or repr(error))
+    await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
+
+
+def _checked(answer: bytes) -> dict[str, Any]:
+    """An acknowledgement; the first message of a batch has an empty one."""
+    acknowledgement: dict[str, Any] = orjson.loads(answer) if answer else {}
+    if "error" in acknowledgement:
+        error = acknowledgement["error"]
+        kind = _OvertakenError if error.get("err_code") == _WRONG_LAST_SEQUENCE else _RefusedError
+        raise kind(error.get("description"))
+    return acknowledgement
