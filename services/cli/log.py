@@ -80,14 +80,17 @@ def _past(api: Api, limit: int, after: int | None, filters: Json) -> list[Json]:
 
 
 def _coming(session: Session, position: int, filters: Json) -> Iterator[Json]:
-    """What happens after a position, for ever: a lost connection is taken up where it broke."""
+    """What happens after a position, for ever: a lost connection, told once, is taken up where it broke."""
+    told = False
     while True:
         try:
             for event in session.api.follow(f"{EVENTS}/stream", after=position, **filters):
-                position = event["sequence"]
+                position, told = event["sequence"], False
                 yield event
         except UnavailableError as error:
-            session.err.print(f"{error.detail} Trying again.", style="dim", soft_wrap=True)
+            if not told:
+                session.err.print(f"{error.detail} Trying until it is back.", style="dim", soft_wrap=True)
+            told = True
         session.pause(_RECONNECT_AFTER)
 
 

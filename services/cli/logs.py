@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -13,8 +14,12 @@ _NOISY = ("httpx2", "httpcore2", "nats")
 
 def configure_logging(**bound: Any) -> None:
     """Set up logging for this process, the standard library's loggers included; `bound` stands in every line."""
+
+    def add_bound(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**bound, **line}
+
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        add_bound,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -28,7 +33,6 @@ def configure_logging(**bound: Any) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
-    structlog.contextvars.bind_contextvars(**bound)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -66,7 +66,7 @@ def show(context: typer.Context, machine: Machine, url: Url = DEFAULT_URL, as_js
         session.table(machine_table(found))
         if found["memberships"]:
             session.say("")
-            session.table(memberships_table(found))
+            session.table(memberships_table(found, session.wide))
 
 
 @app.command()

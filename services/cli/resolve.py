@@ -21,12 +21,12 @@ def as_uuid(text: str) -> str | None:
 
 
 def choose_network(text: str, networks: Sequence[Json]) -> Json:
-    """The network that has this name or uuid.
+    """The network that has this name, whatever the case, or this uuid.
 
     Raises `NotFoundError` with the names that look like it.
     """
     for network in networks:
-        if text in (network["name"], network["uuid"]) or as_uuid(text) == network["uuid"]:
+        if text.lower() == network["name"].lower() or as_uuid(text) == network["uuid"]:
             return network
     raise NotFoundError(
         f"There is no network {text!r}.",

@@ -9,7 +9,10 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
+from events.errors import InvalidInputError
 from services.cli.logs import configure_logging
 
 
@@ -31,9 +34,23 @@ def serve(service: Annotated[Service, typer.Argument(help="Which part to run.")]
     module = importlib.import_module(f"services.{service.value}.service")
 
     async def until_told() -> None:
-        await module.serve(module.Settings(), stop_on_signals())
+        await module.serve(_settings(module.Settings), stop_on_signals())
 
     asyncio.run(until_told())
+
+
+def _settings(settings_type: type[BaseSettings]) -> BaseSettings:
+    """The service's settings from the environment. Raises `InvalidInputError` that names the wrong one."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InvalidInputError(
+            f"The setting {name} cannot be {first['input']!r}: {first['msg']}.",
+            hint="Correct it in the environment.",
+            field=name,
+        ) from error
 
 
 def stop_on_signals() -> asyncio.Event:

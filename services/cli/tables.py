@@ -79,19 +79,18 @@ def machine_table(machine: Json) -> Table:
         ("Agent", machine["agent_version"] or "unknown"),
         ("Created", local_time(machine["created_at"])),
         ("Updated", local_time(machine["updated_at"])),
-        ("Networks", "" if machine["memberships"] else "none"),
+        *(() if machine["memberships"] else (("Networks", "none"),)),
     )
 
 
-def memberships_table(machine: Json) -> Table:
-    """A machine's places in networks: its address, WireGuard key and endpoints in each."""
-    table = _table("Network", "Address", "Public key", "Endpoints")
+def memberships_table(machine: Json, wide: bool) -> Table:
+    """A machine's places in networks: its address and endpoints in each; wide, also its WireGuard key."""
+    table = _table("Network", "Address", "Endpoints", *(("Public key",) if wide else ()))
     for membership in machine["memberships"]:
+        key = membership["public_key"]
+        endpoints = "\n".join(membership["endpoints"]) or ("none" if key else "not announced yet")
         table.add_row(
-            membership["mesh_network_name"],
-            membership["wg_ip_address"],
-            membership["public_key"] or "not announced yet",
-            "\n".join(membership["endpoints"]),
+            membership["mesh_network_name"], membership["wg_ip_address"], endpoints, *((key or "",) if wide else ())
         )
     return table
 

@@ -99,8 +99,8 @@ async def _run(plan: Plan) -> None:
             parts.push_async_callback(supervised.stop)
             await supervised.start()
         if await _ready_or_stopped(plan.url, stop):
-            notify("READY=1")
             typer.echo(summary(plan, bus_url))
+            notify("READY=1")
             await stop.wait()
         notify("STOPPING=1")
         structlog.get_logger("services.cli.up").info("stopping")

@@ -23,7 +23,7 @@ def test_a_uuid_is_told_from_a_name() -> None:
 
 def test_a_network_is_found_by_name_and_by_uuid() -> None:
     networks = [{"uuid": str(uuid4()), "name": "office"}, {"uuid": str(uuid4()), "name": "lab"}]
-    assert choose_network("lab", networks) is networks[1]
+    assert choose_network("Lab", networks) is networks[1]
     assert choose_network(networks[0]["uuid"].upper(), networks) is networks[0]
 
 

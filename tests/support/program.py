@@ -1,0 +1,179 @@
+"""The `wireloom` program as real processes, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+
+from tests.support.waiting import wait_until_sync
+
+SERVICES = ("allocator", "topology", "gateway")
+
+
+def free_port() -> int:
+    """A TCP port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**values: str) -> dict[str, str]:
+    """This process's environment without what would set Wireloom up, and with `values`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRELOOM_", "NATS_"))}
+    return kept | {"TZ": "UTC"} | values
+
+
+@dataclass
+class Ended:
+    """What became of a program that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class ControlPlane:
+    """A running `wireloom up`, and its client."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.http_port = free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.arguments = ["up", "--http-port", str(self.http_port), *options]
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.folder.mkdir(exist_ok=True)
+        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        address = self.folder / "notify"
+        address.unlink(missing_ok=True)
+        self._ready.bind(str(address))
+        with (self.folder / "out").open("ab") as out, (self.folder / "err").open("ab") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", "services.cli", *self.arguments],
+                env=environment(NOTIFY_SOCKET=str(address)),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def said(self) -> str:
+        """What it printed for people."""
+        return (self.folder / "out").read_text()
+
+    @property
+    def logged(self) -> str:
+        """What it and its services logged."""
+        return (self.folder / "err").read_text()
+
+    def wait_until_up(self, timeout: float = 60) -> None:
+        """Wait until it tells systemd that it is ready."""
+        self._ready.settimeout(timeout)
+        assert self._ready.recv(100) == b"READY=1", self.logged
+
+    def children(self) -> dict[str, psutil.Process]:
+        """Its child processes by what they do."""
+        found: dict[str, psutil.Process] = {}
+        for child in psutil.Process(self.process.pid).children():
+            command = child.cmdline()
+            name = "bus" if command and command[0].endswith("nats-server") else command[-1] if command else ""
+            found[name] = child
+        return found
+
+    def kill(self, name: str) -> None:
+        """Kill a child, and wait until another has taken its place."""
+        victim = self.children()[name]
+        victim.kill()
+        wait_until_sync(lambda: self._replaced(name, victim.pid), 30, f"{name} is started again")
+
+    def _replaced(self, name: str, pid: int) -> bool:
+        child = self.children().get(name)
+        return child is not None and child.pid != pid
+
+    def wait_until_ready(self, timeout: float = 30) -> None:
+        """Wait until the gateway says that every part is ready."""
+        with httpx2.Client(base_url=self.url, trust_env=False, timeout=10) as http:
+
+            def ready() -> bool:
+                try:
+                    return http.get("/readyz").is_success
+                except httpx2.TransportError:
+                    return False
+
+            wait_until_sync(ready, timeout, "the control plane is ready")
+
+    def run(self, *arguments: str, **values: str) -> Ended:
+        """Run a client command to its end."""
+        return run_wireloom(*arguments, WIRELOOM_URL=self.url, **values)
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON that a client command prints."""
+        ended = self.run(*arguments, "--json")
+        assert ended.code == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def add_machines(self, *hostnames: str) -> list[str]:
+        """Register machines as their agents would, and return their uuids."""
+        with httpx2.Client(base_url=self.url, trust_env=False, timeout=30) as http:
+            answers = [http.post("/api/v1/machines", json={"hostname": hostname}) for hostname in hostnames]
+            return [answer.raise_for_status().json()["uuid"] for answer in answers]
+
+    def stop(self) -> int:
+        """Stop it in good order and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def again(self) -> None:
+        """Start it again, after it ended, on the same data."""
+        self._ready.close()
+        self.process = self._start()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._ready.close()
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[ControlPlane]:
+    """A whole control plane for as long as the block lasts."""
+    plane = ControlPlane(folder, *options)
+    try:
+        plane.wait_until_up()
+        yield plane
+    finally:
+        plane.close()
+
+
+def run_wireloom(*arguments: str, **values: str) -> Ended:
+    """Run a `wireloom` command to its end."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments],
+        env=environment(**values),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)

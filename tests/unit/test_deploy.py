@@ -1,0 +1,55 @@
+"""What `deploy/` ships is well formed, as far as that can be seen without installing it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from services.cli.embedded import find_server_binary
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def environment_file(path: Path) -> dict[str, str]:
+    lines = (line for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("name", ["single", "cluster"])
+def test_the_server_accepts_the_configuration_with_its_example_environment(name: str, tmp_path: Path) -> None:
+    example = environment_file(DEPLOY / "nats" / f"{name}.env") | {"WIRELOOM_NATS_STORE": str(tmp_path)}
+    config = DEPLOY / "nats" / f"{name}.conf"
+    command = [find_server_binary(), "--config", str(config), "-t"]
+    checked = subprocess.run(command, env=os.environ | example, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert set(re.findall(r"\$(\w+)", config.read_text())) == set(example)
+
+
+@pytest.mark.parametrize("name", ["single", "cluster"])
+def test_what_is_acknowledged_is_on_the_disk_and_big_commands_fit(name: str) -> None:
+    settings = (DEPLOY / "nats" / f"{name}.conf").read_text()
+    assert "sync_interval: always" in settings
+    assert "max_payload: 8MB" in settings
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    assert len(UNITS) == 3
+    for unit in UNITS:
+        runnable = re.sub(r"/opt/wireloom/bin/\S+", "/bin/true", unit.read_text())
+        (tmp_path / unit.name).write_text(runnable)
+    command = ["systemd-analyze", "verify", *(str(tmp_path / unit.name) for unit in UNITS)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_agents_tunnels_outlive_it() -> None:
+    unit = (DEPLOY / "systemd" / "wireloom-agent.service").read_text()
+    assert "KillMode=process" in unit
+    assert "RuntimeDirectoryPreserve=yes" in unit
