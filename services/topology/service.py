@@ -18,7 +18,7 @@ from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.state import StateDump
 from events.subjects import LOG, STATE
-from services.topology.core import Topology
+from services.topology.restore import restore
 from services.topology.settings import Settings
 from services.topology.writer import StateDivergedError, StateWriter, purge_all
 
@@ -79,7 +79,7 @@ async def _work(client: Client, replicas: int) -> None:
 async def _derive(client: Client) -> None:
     """Go on from where STATE is."""
     dump = await state.load(client)
-    topology, undone = Topology.from_records(dump.records())
+    topology, undone = restore(dump.records())
     await _require_log(client, topology.position)
     writer = StateWriter(client, topology.position, dump.last_sequence)
     await purge_all(client, undone)
@@ -108,7 +108,7 @@ async def _purge_again(client: Client, reconnected: asyncio.Event) -> None:
 
 
 def _undone(dump: StateDump) -> list[str]:
-    return Topology.from_records(dump.records())[1]
+    return restore(dump.records())[1]
 
 
 async def _require_log(client: Client, position: int) -> None:

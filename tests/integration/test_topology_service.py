@@ -16,13 +16,16 @@ from nats.aio.msg import Msg
 
 from events import bus, state
 from events.domain import DomainEvent
+from events.errors import UnavailableError
 from events.feed import last_sequence
 from events.records import Record
 from events.subjects import STATE, STATE_STREAM, machine_membership, network_info, scope_of, state_of
 from services.cli.embedded import EmbeddedServer
 from services.topology.core import Derived, Topology
 from services.topology.rebuild import compare, rebuild
-from services.topology.service import LogBehindError, Settings, serve
+from services.topology.restore import restore
+from services.topology.service import LogBehindError, serve
+from services.topology.settings import Settings
 from services.topology.writer import StateDivergedError, StateWriter
 from tests.support.histories import History
 from tests.support.log_writer import write_events
@@ -92,7 +95,7 @@ async def position(client: Client) -> int:
     """How far STATE has come in the log."""
     try:
         last = await state.last_message(client)
-    except bus.UnavailableError:
+    except UnavailableError:
         return 0
     return state.decode_record(last.payload).cause if last else 0
 
@@ -248,7 +251,7 @@ async def test_what_a_crash_left_unpurged_is_purged_at_the_next_start(client: Cl
     await write_events(client, history.events[written:])
 
     dump = await state.load(client)
-    core, _ = Topology.from_records(dump.records())
+    core, _ = restore(dump.records())
     for sequence, event in enumerate(history.events[written:], start=written + 1):
         for entry in core.apply(sequence, event).records:
             await client.jetstream().publish(entry.subject, state.encode_record(entry.record))

@@ -23,6 +23,7 @@ from events.records import MembershipRecord, PeerRecord, SubjectRecord
 from events.state import decode_record, encode_record
 from events.subjects import scope_of
 from services.topology.core import Derived, Topology
+from services.topology.restore import restore
 from services.topology.shelf import Shelf
 from tests.support.histories import History
 
@@ -47,7 +48,7 @@ def _restored(shelf: Shelf) -> tuple[Topology, list[str]]:
         SubjectRecord(subject=subject, record=decode_record(payload)) for subject, payload in shelf.contents().items()
     ]
     random.Random(len(records)).shuffle(records)
-    return Topology.from_records(records)
+    return restore(records)
 
 
 @given(histories, st.sets(st.integers(0, 80)))

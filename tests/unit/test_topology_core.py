@@ -8,7 +8,8 @@ import pytest
 
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, SubjectRecord
 from events.subjects import machine_info, machine_membership, network_info, network_peer
-from services.topology.core import DamagedStateError, Derived, InconsistentLogError, Topology
+from services.topology.core import Derived, InconsistentLogError, Topology
+from services.topology.restore import DamagedStateError, restore
 from tests.support.histories import History
 
 
@@ -242,7 +243,7 @@ def test_purges_left_undone_are_found_in_the_records(joined: tuple[Run, UUID, UU
         entry for sequence, event in enumerate(run.history.events, 1) for entry in fresh.apply(sequence, event).records
     ]
     newest = {entry.subject: entry for entry in written}
-    _, undone = Topology.from_records(newest.values())
+    _, undone = restore(newest.values())
     assert sorted(undone) == sorted(
         [
             f"state.network.{network_id}.peer.*",
@@ -260,7 +261,7 @@ def test_a_state_with_a_hole_is_refused(joined: tuple[Run, UUID, UUID]) -> None:
     ]
     damaged = [entry for entry in records if entry.subject != machine_membership(machine_id, network_id)]
     with pytest.raises(DamagedStateError, match="Delete the stream STATE"):
-        Topology.from_records(damaged)
+        restore(damaged)
 
 
 def _is_default(entry: SubjectRecord) -> bool:

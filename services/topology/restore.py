@@ -1,0 +1,118 @@
+"""A topology made from what it wrote, so that it goes on where it stopped. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID
+
+from events.errors import InternalError
+from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, SubjectRecord
+from events.subjects import machine_membership, scope, scope_of
+from services.topology.core import Machine, Member, Network, Topology, all_memberships, all_peers
+
+
+class DamagedStateError(InternalError):
+    """Raised when the records of STATE cannot all have been written by a topology."""
+
+    code = "damaged-state"
+    title = "The derived state is damaged"
+
+
+def restore(records: Iterable[SubjectRecord]) -> tuple[Topology, list[str]]:
+    """The topology that wrote these records (all of STATE, in any order), and the purges that are not done: a service
+    may have died before them, and a server that dies may forget them.
+
+    Raises `DamagedStateError`.
+    """
+    restorer = _Restorer()
+    try:
+        return restorer.topology, restorer.restore(records)
+    except KeyError as error:
+        raise DamagedStateError(
+            f"STATE lacks a record that others need: nothing tells of {error.args[0]}.",
+            hint="Delete the stream STATE: the topology service makes it anew from the log.",
+        ) from error
+
+
+class _Restorer:
+    """Fills an empty topology from records."""
+
+    def __init__(self) -> None:
+        self.topology = Topology()
+        self._peers: dict[UUID, list[PeerRecord | None]] = defaultdict(list)
+        self._memberships: dict[UUID, dict[UUID, MembershipRecord | None]] = defaultdict(dict)
+        self._newest: dict[str, int] = defaultdict(int)
+        """For each scope, the cause of its last record."""
+
+    def restore(self, records: Iterable[SubjectRecord]) -> list[str]:
+        """Take all records in; returns the purges that are due."""
+        for entry in records:
+            self._take(entry)
+        return self._join_members() + self._join_peers()
+
+    def _take(self, entry: SubjectRecord) -> None:
+        topology, record, body = self.topology, entry.record, entry.record.body
+        in_scope = scope_of(entry.subject)
+        topology.position = max(topology.position, record.cause)
+        topology.revisions[in_scope] = max(topology.revisions.get(in_scope, 0), record.revision)
+        self._newest[in_scope] = max(self._newest[in_scope], record.cause)
+        if isinstance(body, NetworkRecord):
+            topology.networks[body.network_id] = Network(body)
+            if body.is_default:
+                topology.default = body.network_id
+        elif isinstance(body, MachineRecord):
+            topology.machines[body.machine_id] = Machine(body)
+        elif isinstance(body, MembershipRecord):
+            self._memberships[body.machine_id][body.network_id] = body
+        elif isinstance(body, PeerRecord):
+            self._peers[body.network_id].append(body)
+        else:
+            self._take_tombstone(entry.subject)
+
+    def _take_tombstone(self, subject: str) -> None:
+        _, _, scope_id, kind, *rest = subject.split(".")
+        if kind == "peer":
+            self._peers[UUID(scope_id)].append(None)
+        elif kind == "network":
+            self._memberships[UUID(scope_id)][UUID(rest[0])] = None
+
+    def _join_members(self) -> list[str]:
+        due = []
+        for machine_id, memberships in self._memberships.items():
+            machine = self.topology.machines.get(machine_id)
+            if machine is None:
+                due.append(all_memberships(machine_id))
+                continue
+            for network_id, membership in memberships.items():
+                if not self._join(machine, network_id, membership):
+                    due.append(machine_membership(machine_id, network_id))
+        return due
+
+    def _join(self, machine: Machine, network_id: UUID, membership: MembershipRecord | None) -> bool:
+        """Put a machine where its membership belongs; False if that is to be purged."""
+        machine_id = machine.record.machine_id
+        network = self.topology.networks.get(network_id)
+        if network is None:
+            if self._newest[scope("machine", machine_id)] > self._newest[scope("network", network_id)]:
+                return False
+            machine.void.add(network_id)
+        elif membership is None:
+            network.former.add(machine_id)
+            machine.left.add(network_id)
+        else:
+            network.members[machine_id] = Member(membership.address)
+            machine.networks.add(network_id)
+        return True
+
+    def _join_peers(self) -> list[str]:
+        topology, due = self.topology, []
+        for network_id, peers in self._peers.items():
+            network = topology.networks.get(network_id)
+            if network is None:
+                due.append(all_peers(network_id))
+                continue
+            for peer in filter(None, peers):
+                member = network.members[peer.machine_id]
+                member.public_key, member.endpoints = peer.public_key, peer.endpoints
+        return due
