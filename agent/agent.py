@@ -177,7 +177,8 @@ class Agent:
     def gone(self) -> None:
         """See `Hearer.gone`. Nothing is torn down for it: the machine is made known again, and if it was deleted,
         that is refused."""
-        self._greet()
+        if self._greeting is None or self._greeting.done():
+            self._greet()
 
     def _take_in(self, subject: str, record: Record) -> None:
         match record.body:
@@ -262,16 +263,12 @@ class Agent:
 
     async def _leave(self, network: Network) -> bool:
         self._log.info("leaving a network", network=str(network.network_id), interface=network.interface)
-        try:
-            await network.leave()
-        except DeviceError as error:
-            self._log.error("cannot leave a network yet", error=error.detail, hint=error.hint)
-            return False
-        self.networks.pop(network.network_id, None)
-        return True
+        del self.networks[network.network_id]
+        await network.stop()
+        return await self._clear_away(network.network_id)
 
     async def _clear_away(self, network_id: UUID) -> bool:
-        """Finish a leaving that an earlier life of the agent did not."""
+        """Remove what the machine has of a network. Until that has worked, the store still knows of it."""
         try:
             await self._context.run(self._devices.remove, interface_name(network_id))
         except DeviceError as error:
@@ -318,7 +315,9 @@ class Agent:
 
     def _greet(self) -> None:
         """Make the machine known and bring its scopes up to date, on a connection that is new or back."""
-        if self._client is not None and (self._greeting is None or self._greeting.done()):
+        if self._greeting is not None:
+            self._greeting.cancel()
+        if self._client is not None:
             self._greeting = self._context.spawn(self._register(self._client))
 
     async def _register(self, client: Client) -> None:
@@ -330,6 +329,7 @@ class Agent:
             try:
                 await ask(client, ask_subject(self.machine_id, "register"), body, ASK_TIMEOUT)
                 is_known = True
+                await self._beat(client, leaving=False)
             except UnavailableError as error:
                 self._log.info("cannot register yet", error=str(error))
                 await backoff.wait()
@@ -354,19 +354,18 @@ class Agent:
     async def _keep_beating(self) -> None:
         while True:
             if self._client is not None and self._client.is_connected:
-                await self._beat(leaving=False)
+                await self._beat(self._client, leaving=False)
             await asyncio.sleep(self._options.beat_interval)
 
-    async def _beat(self, leaving: bool) -> None:
-        assert self._client is not None
+    async def _beat(self, client: Client, leaving: bool) -> None:
         self._beats += 1
         body = Heartbeat(boot_id=self._boot_id, counter=self._beats, leaving=leaving).model_dump_json().encode()
         with suppress(NatsError):
-            await self._client.publish(beat(self.machine_id), body)
+            await client.publish(beat(self.machine_id), body)
 
     async def _say_goodbye(self) -> None:
         if self._client is not None and self._client.is_connected:
-            await self._beat(leaving=True)
+            await self._beat(self._client, leaving=True)
             with suppress(NatsError, TimeoutError):
                 await self._client.flush(timeout=1)
 

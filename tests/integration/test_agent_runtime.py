@@ -328,6 +328,13 @@ async def test_heartbeats_and_goodbye(gateway: FakeGateway, bus_url: str) -> Non
     assert len({beat.boot_id for _, beat in gateway.beats}) == 1
 
 
+async def test_it_is_seen_as_soon_as_it_is_known(gateway: FakeGateway, bus_url: str) -> None:
+    machine = Machine(bus_url, options=Options("db-1", beat_interval=60))
+    async with machine.running():
+        await wait_until(lambda: gateway.model.is_known(machine.machine_id))
+        await wait_until(lambda: gateway.beats, what="a heartbeat")
+
+
 async def test_down_on_exit(gateway: FakeGateway, bus_url: str) -> None:
     machine = Machine(bus_url, options=Options("db-1", down_on_exit=True))
     async with machine.running():
