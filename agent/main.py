@@ -91,7 +91,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="where other machines can reach this one, preferred to its own addresses; may be repeated",
     )
     parser.add_argument("--backend", choices=("auto", "kernel", "wireguard-go"), default="auto")
-    parser.add_argument("--mtu", type=int, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
+    parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--down-on-exit", action="store_true", help="take the tunnels down at the end")
     parser.set_defaults(command=_run)
@@ -105,8 +105,14 @@ def _endpoint(text: str) -> str:
     return text
 
 
+def _mtu(text: str) -> int:
+    mtu = int(text)
+    if not 1280 <= mtu <= 65456:
+        raise argparse.ArgumentTypeError("an interface's MTU is from 1280 (IPv6's least) to 65456")
+    return mtu
+
+
 def _run(parsed: argparse.Namespace) -> int:
-    _configure_logging(parsed.log_json)
     options = Options(
         hostname=check_hostname(parsed.hostname),
         agent_version=version("wireloom"),
@@ -114,6 +120,7 @@ def _run(parsed: argparse.Namespace) -> int:
         endpoints=tuple(parsed.endpoint),
         down_on_exit=parsed.down_on_exit,
     )
+    _configure_logging(parsed.log_json)
     with exclusive(parsed.state_dir):
         devices = choose(parsed.backend)
         store = DiskStore(parsed.state_dir)

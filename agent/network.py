@@ -293,13 +293,6 @@ class Network:
             else:
                 self._announced = request
 
-    async def leave(self) -> None:
-        """Take away everything that the machine has of the network. Raises `DeviceError`, and can be tried again."""
-        await self.stop()
-        async with self._lock:
-            await self._context.run(self._context.devices.remove, self.interface)
-            self._context.store.forget_network(self.network_id)
-
     async def stop(self) -> None:
         """Stop listening and changing; the interface stays."""
         self._client = None

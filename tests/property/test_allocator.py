@@ -67,9 +67,9 @@ class AllocatorMachine(RuleBasedStateMachine):
     def do(self, which: int, command_type: type[Command], **fields: Any) -> Outcome | WireloomError:
         """Execute a command as a client does: on `UnavailableError` send it again, to whoever answers."""
         command = command_type(command_id=uuid4(), actor="test:model", **fields)
-        answer = self.allocators[which].execute([command])[0]
+        answer = self.allocators[which].answers([command])[0]
         if isinstance(answer, UnavailableError):
-            answer = self.allocators[1 - which].execute([command])[0]
+            answer = self.allocators[1 - which].answers([command])[0]
         if isinstance(answer, Outcome):
             self.answered.append((command, answer))
         return answer
@@ -197,7 +197,7 @@ class AllocatorMachine(RuleBasedStateMachine):
             command, outcome = data.draw(st.sampled_from(changes))
             written = len(self.recorder.stored_events)
             lose, self.recorder.lose_next = self.recorder.lose_next, None
-            assert self.allocators[which].execute([command]) == [outcome]
+            assert self.allocators[which].answers([command]) == [outcome]
             assert len(self.recorder.stored_events) == written
             self.recorder.lose_next = lose
 
