@@ -8,15 +8,16 @@ allocators there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
 import structlog
 from eventsourcing.application import Application, Repository
-from eventsourcing.persistence import EventStore, IntegrityError, Mapper, PersistenceError
+from eventsourcing.persistence import EventStore, IntegrityError, Mapper, PersistenceError, StoredEvent
 from eventsourcing.utils import EnvType
 
 from events.commands import AssignMachines, Command, DeleteMachine, Outcome
@@ -40,9 +41,14 @@ PAGE = 1000
 
 Answer = Outcome | WireloomError
 
+Append = Callable[[Sequence[StoredEvent], int], Awaitable[Sequence[int]]]
+"""Writes events to the log if it ends at the given position, all or none, and returns their positions.
+
+Raises `IntegrityError` where it ends elsewhere, other `PersistenceError` if the fate of the write is not known."""
+
 
 class Allocator(Application[UUID]):
-    """Executes commands. Not thread-safe: one thread calls it."""
+    """Executes commands, one group after the other."""
 
     name = "Allocator"
     env: ClassVar[dict[str, str]] = {
@@ -53,9 +59,19 @@ class Allocator(Application[UUID]):
         "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
     }
 
-    def __init__(self, env: EnvType | None = None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        """`now` is the clock that stamps the events. The log's newest commands are read at once."""
+    def __init__(
+        self,
+        env: EnvType | None = None,
+        append: Append | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`append` writes to the log from the caller's own event loop, which spares two changes of thread a command;
+        without it the recorder does. `now` is the clock that stamps the events.
+
+        The log's newest commands are read at once. Raises `PersistenceError`.
+        """
         super().__init__(env)
+        self._append = append or self._append_with_recorder
         self._now = now
         self._log = structlog.get_logger("allocator")
         self._memory = CommandMemory()
@@ -92,11 +108,14 @@ class Allocator(Application[UUID]):
         repository = cast(_AggregateRepository, self.repository)
         return repository.find(aggregate_id, with_snapshot=kind is not Machine)
 
-    def execute(self, commands: Sequence[Command]) -> list[Answer]:
-        """The outcome or the refusal of each command, in order. What was accepted is in the log on return."""
+    async def execute(self, commands: Sequence[Command]) -> list[Answer]:
+        """The outcome or the refusal of each command, in order. What was accepted is in the log on return.
+
+        It may not be called again before it has returned.
+        """
         answers: list[Answer] = []
         while len(answers) < len(commands):
-            answers += self._execute_group(commands[len(answers) :])
+            answers += await self._execute_group(commands[len(answers) :])
         return answers
 
     def close(self) -> None:
@@ -105,12 +124,12 @@ class Allocator(Application[UUID]):
             self._background.shutdown(wait=True)
         super().close()
 
-    def _execute_group(self, commands: Sequence[Command]) -> list[Answer]:
+    async def _execute_group(self, commands: Sequence[Command]) -> list[Answer]:
         try:
             for _ in range(MAX_ATTEMPTS):
                 desk = Desk(self, self._now)
                 drafts = self._decide(desk, commands)
-                if self._write(desk, drafts):
+                if await self._write(desk, drafts):
                     return [self._answer(draft) for draft in drafts]
                 self._catch_up()
         except PersistenceError as error:
@@ -137,17 +156,18 @@ class Allocator(Application[UUID]):
         except WireloomError as refusal:
             return refusal
 
-    def _write(self, desk: Desk, drafts: list[Decided | Answer]) -> bool:
+    async def _write(self, desk: Desk, drafts: list[Decided | Answer]) -> bool:
         """Write what the desk recorded. False if the log was ahead, and all must be decided again."""
         if not desk.events:
             news_matter = any(not isinstance(draft, Outcome) for draft in drafts)
             return not news_matter or (self.recorder.max_notification_id() or 0) == self._position
         try:
-            recordings = self.save(*cast("list[Any]", desk.events), expected_position=self._position)
+            stored = [self.mapper.to_stored_event(cast(Any, event)) for event in desk.events]
+            sequences = await self._append(stored, self._position)
         except IntegrityError:
             return False
-        self._position = recordings[-1].notification.id
-        sequences = {id(recording.domain_event): recording.notification.id for recording in recordings}
+        self._position = sequences[-1]
+        written = iter(sequences)
         cache = self.repository.cache
         assert cache is not None
         for aggregate in desk.changed.values():
@@ -155,8 +175,12 @@ class Allocator(Application[UUID]):
             self._consider_snapshot(aggregate)
         for index, draft in enumerate(drafts):
             if isinstance(draft, Decided) and draft.events:
-                drafts[index] = self._outcome(draft, sequences[id(draft.events[-1])])
+                *_, sequence = islice(written, len(draft.events))
+                drafts[index] = self._outcome(draft, sequence)
         return True
+
+    async def _append_with_recorder(self, stored: Sequence[StoredEvent], position: int) -> Sequence[int]:
+        return self.recorder.insert_events(stored, expected_position=position) or ()
 
     def _answer(self, draft: Decided | Answer) -> Answer:
         return self._outcome(draft, self._position) if isinstance(draft, Decided) else draft

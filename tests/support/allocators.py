@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from eventsourcing.popo import POPOAggregateRecorder, POPOApplicationRecorder
 
 from events.commands import Command, Outcome
 from events.errors import WireloomError
-from services.allocator.application import Allocator
+from services.allocator.application import Allocator, Answer
 from services.allocator.mapper import SnapshotMapper
 
 MOMENT = datetime(2026, 5, 3, 14, 2, tzinfo=UTC)
@@ -67,10 +68,14 @@ class MemoryAllocator(Allocator):
         recorder: AggregateRecorder = self._snapshot_recorder
         return EventStore(SnapshotMapper(), recorder)
 
+    def answers(self, commands: Sequence[Command]) -> list[Answer]:
+        """Execute commands, in a test without an event loop."""
+        return asyncio.run(self.execute(commands))
+
     def do(self, command_type: type[Command], **fields: Any) -> Outcome:
         """Execute one command; its refusal is raised."""
         fields = {"command_id": uuid4(), "actor": "test:somebody"} | fields
-        answer = self.execute([command_type(**fields)])[0]
+        answer = self.answers([command_type(**fields)])[0]
         if isinstance(answer, WireloomError):
             raise answer
         return answer

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from eventsourcing.popo import POPOAggregateRecorder
-from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
 from events import codec
 from events.commands import (
@@ -39,6 +38,7 @@ from events.errors import (
     NotFoundError,
     UnavailableError,
 )
+from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 OTHER_KEY = "AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -69,7 +69,7 @@ def machine(allocator: MemoryAllocator, hostname: str = "db-1") -> UUID:
 
 def machines(allocator: MemoryAllocator, count: int) -> list[UUID]:
     ids = [uuid4() for _ in range(count)]
-    allocator.execute(
+    allocator.answers(
         [RegisterMachine(command_id=uuid4(), actor="test:x", machine_id=each, hostname="m") for each in ids]
     )
     return ids
@@ -194,10 +194,10 @@ class TestAddresses:
             address(allocator, office, first, "172.16.0.1")
         assert address(allocator, office, first, "172.16.0.77") == "172.16.0.77"
 
-    @pytest.mark.parametrize(("cidr", "capacity"), [("172.16.0.0/24", 254), ("10.1.2.4/30", 2), ("10.7.0.0/16", 65_534)])
-    def test_a_network_holds_exactly_its_addresses(
-        self, allocator: MemoryAllocator, cidr: str, capacity: int
-    ) -> None:
+    @pytest.mark.parametrize(
+        ("cidr", "capacity"), [("172.16.0.0/24", 254), ("10.1.2.4/30", 2), ("10.7.0.0/16", 65_534)]
+    )
+    def test_a_network_holds_exactly_its_addresses(self, allocator: MemoryAllocator, cidr: str, capacity: int) -> None:
         office = network(allocator, cidr=cidr)
         everybody = machines(allocator, capacity + 1)
         outcome = allocator.do(AssignMachines, network_id=office, machine_ids=everybody[:capacity])
@@ -346,7 +346,7 @@ def test_a_group_is_decided_in_order_and_written_as_one(
 ) -> None:
     office = network(allocator)
     everybody = machines(allocator, 300)
-    answers = allocator.execute(
+    answers = allocator.answers(
         [AssignMachine(command_id=uuid4(), actor="test:x", network_id=office, machine_id=each) for each in everybody]
     )
     addresses = [answer.assignments[0].address for answer in answers if not isinstance(answer, Exception)]
@@ -389,9 +389,7 @@ def test_a_cold_start_takes_the_snapshot_and_the_events_after_it(recorder: Posit
         assert address(restarted, office, everybody[-1]) == "10.0.4.176"
         assert address(restarted, office, machine(restarted)) == "10.0.4.177"
         with pytest.raises(KeyTakenError):
-            restarted.do(
-                RegisterMembership, network_id=office, machine_id=everybody[4], public_key=KEY, listen_port=1
-            )
+            restarted.do(RegisterMembership, network_id=office, machine_id=everybody[4], public_key=KEY, listen_port=1)
 
 
 def _only_after(recorder: PositionedRecorder, aggregate_id: UUID, version: int):  # type: ignore[no-untyped-def]
