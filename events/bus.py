@@ -27,12 +27,14 @@ async def connect(
     url: str,
     name: str,
     *,
+    on_disconnect: Callable[[], None] | None = None,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
 ) -> BusClient:
     """A connection to the bus that reconnects for ever. `url` may name several servers, separated by commas.
 
-    `on_reconnect` is called whenever the connection is back, `on_closed` when it has ended for good.
+    `on_disconnect` is called whenever the connection is lost, `on_reconnect` when it is back, and `on_closed` when it
+    has ended for good.
 
     Raises `UnavailableError` if no server answers the first time.
     """
@@ -46,9 +48,11 @@ async def connect(
             said = repr(error)
             log.warning("bus error", error=said)
 
-    async def on_disconnect() -> None:
+    async def on_lost() -> None:
         if not client.is_closed:
             log.warning("bus connection lost")
+            if on_disconnect is not None:
+                on_disconnect()
 
     async def on_back() -> None:
         nonlocal said
@@ -73,7 +77,7 @@ async def connect(
             ping_interval=10,
             max_outstanding_pings=2,
             error_cb=on_error,
-            disconnected_cb=on_disconnect,
+            disconnected_cb=on_lost,
             reconnected_cb=on_back,
             closed_cb=on_close,
         )

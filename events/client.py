@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
@@ -38,6 +39,21 @@ class BusClient(Client):
         subscription = await self.subscribe(subject)
         self._sinks[subscription._id] = sink
         return subscription
+
+    def give_up_requests(self) -> None:
+        """Fail the requests under way. Called when the connection is lost, it spares callers that try again anyway the
+        wait for answers that were probably lost with it."""
+        for waiting in list(self._resp_map.values()):
+            if not waiting.done():
+                waiting.set_exception(nats.errors.ConnectionReconnectingError())
+
+    async def close(self) -> None:
+        """Close the connection for good, also while it is lost."""
+        if not self.is_connected:
+            # nats-py would write what waits for a new connection to the broken one, and fail.
+            self._pending.clear()
+            self._pending_data_size = 0
+        await super().close()
 
     @classmethod
     def of(cls, client: Client) -> BusClient:

@@ -76,7 +76,7 @@ def _run(url: str, name: str, started: Future[tuple[asyncio.AbstractEventLoop, a
     """The thread. It holds no bridge, so that one that is dropped can end it."""
 
     async def serve() -> None:
-        client = await bus.connect(url, name)
+        client = await bus.connect(url, name, on_disconnect=lambda: client.give_up_requests())  # noqa: PLW0108
         stop = asyncio.Event()
         started.set_result((asyncio.get_running_loop(), stop, client))
         await stop.wait()

@@ -37,7 +37,7 @@ from events.store.wire import (
 TIPS_KEPT = 200_000
 """The ends of so many aggregates are remembered."""
 
-ATTEMPT_SECONDS = 3.0
+ATTEMPT_SECONDS = 2.0
 PATIENCE_SECONDS = 12.0
 """So long a write is tried again before its caller is told that its fate is not known."""
 

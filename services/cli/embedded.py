@@ -55,7 +55,7 @@ jetstream {{
 class EmbeddedServer:
     """A nats-server with JetStream on a private data directory.
 
-    `port` 0 takes a free port, told by `start()`. May be started again after it stopped or died, and is tied to no
+    `port` 0 takes a free port, told by `start()` and kept from then on. May be started again after it stopped or died, and is tied to no
     event loop. The thread that calls `start()` must live on: the kernel takes its end for the parent's.
     """
 
@@ -104,6 +104,7 @@ class EmbeddedServer:
             self.kill()
             await self.wait()
             raise
+        self.port = int(self.url.rpartition(":")[2])
         self._log.info("message bus started", url=self.url, pid=self.pid, data_dir=str(self.data_dir))
         return self.url
 

@@ -1,0 +1,84 @@
+"""A TCP proxy between a client and its bus that can break the connection at the worst moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+Direction = Literal["to_server", "to_client"]
+
+
+class Proxy:
+    """Passes everything on, but for what it is told to lose."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.url = ""
+        self.lost = 0
+        """How many times something was lost."""
+        self._target = host, port
+        self._marker: dict[Direction, bytes] = {}
+        self._connections: set[asyncio.Task[None]] = set()
+
+    def lose(self, direction: Direction, marker: bytes) -> None:
+        """Break the connection, once, instead of passing on the next bytes that contain `marker`."""
+        self._marker[direction] = marker
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+            ways = [
+                asyncio.create_task(self._pass("to_server", reader, server_writer)),
+                asyncio.create_task(self._pass("to_client", server_reader, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+                for end in (server_writer, writer):
+                    end.close()
+                    with contextlib.suppress(OSError):
+                        await end.wait_closed()
+        except (asyncio.CancelledError, OSError):
+            writer.close()
+        finally:
+            self._connections.discard(task)
+
+    async def stop(self) -> None:
+        """Break all connections."""
+        for connection in list(self._connections):
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _pass(self, direction: Direction, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            marker = self._marker.get(direction)
+            if marker is not None and marker in data:
+                del self._marker[direction]
+                self.lost += 1
+                return
+            sink.write(data)
+            await sink.drain()
+
+
+@asynccontextmanager
+async def proxy_to(url: str) -> AsyncIterator[Proxy]:
+    """A proxy before the server at `url`, for as long as the block lasts."""
+    host, _, port = url.removeprefix("nats://").rpartition(":")
+    proxy = Proxy(host, int(port))
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        listener.close()
+        await proxy.stop()
+        await listener.wait_closed()
