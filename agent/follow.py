@@ -15,8 +15,11 @@ from events.records import Record, SubjectRecord, SyncReply, SyncRequest
 MAX_KEPT = 10_000
 """How many live records are kept while behind; past it they are fetched again instead."""
 
-MAX_STALE = 10
+MAX_STALE = 6
 """How many answers in a row may be older than what the follower holds before it believes them and starts afresh."""
+
+MAX_SHORT = 20
+"""How many answers in a row may fall short of what was heard live before the follower is content with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Follower:
         self._from_start = revision == 0
         self._confirmed: set[str] | None = None
         self._stale = 0
+        self._short = 0
 
     def resync(self) -> None:
         """Something may have been missed: ask. What was kept is dropped: on a new connection, it may be of a history
@@ -81,10 +85,11 @@ class Follower:
     def answer(self, reply: SyncReply) -> Update:
         """Take in the answer to `request`."""
         if reply.gone:
-            return Update(gone=True, revision=self.revision)
-        if reply.revision < self.revision and not reply.reset:
+            return Update(gone=True, revision=self._lasting)
+        is_older = reply.revision < self.revision and not reply.more
+        if is_older or (reply.reset and not self._from_start):
             return self._stale_answer()
-        if reply.reset or self._from_start:
+        if self._from_start:
             self._from_start = False
             self._confirmed = set()
             self.revision = 0
@@ -92,8 +97,7 @@ class Follower:
         self.revision = max(self.revision, reply.revision)
         if reply.more:
             self._confirm(fresh)
-            held = self.revision if self._confirmed is None else 0
-            return Update(tuple(fresh), revision=held, progress=bool(reply.records))
+            return Update(tuple(fresh), revision=self._lasting, progress=bool(reply.records))
         fresh += self._join_up()
         self._confirm(fresh)
         keep = None if self._confirmed is None else frozenset(self._confirmed)
@@ -102,21 +106,28 @@ class Follower:
         return Update(tuple(fresh), keep, self.revision)
 
     def _stale_answer(self) -> Update:
+        # A gateway that is behind the times says the same as one whose history is another: time tells.
         self._stale += 1
         if self._stale >= MAX_STALE:
             self._from_start = True
             self.revision = 0
-        return Update(revision=self.revision)
+        return Update(revision=self._lasting)
+
+    @property
+    def _lasting(self) -> int:
+        """The revision to go on from after a crash."""
+        return self.revision if self._confirmed is None else 0
 
     def _settle(self) -> None:
         """Behind still, if something newer was heard than this answer knows; but not for ever, since what was heard
         may belong to a history that the control plane no longer has."""
         self.behind = self._newest > self.revision
-        self._stale = self._stale + 1 if self.behind else 0
-        if self._stale >= MAX_STALE:
+        self._stale = 0
+        self._short = self._short + 1 if self.behind else 0
+        if self._short >= MAX_SHORT:
             self.behind = False
         if not self.behind:
-            self._stale = 0
+            self._short = 0
             self._newest = 0
             self._kept.clear()
 
