@@ -121,7 +121,7 @@ def rename(
     context: typer.Context,
     *,
     machine: Machine,
-    hostname: Annotated[str, typer.Argument(help="Its hostname from now on.")],
+    hostname: Annotated[str, typer.Argument(metavar="NEW-HOSTNAME", help="Its hostname from now on.")],
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:

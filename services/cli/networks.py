@@ -31,8 +31,10 @@ class Switch(StrEnum):
 def create(
     context: typer.Context,
     *,
-    name: Annotated[str, typer.Argument(help="A name that no other network has.")],
-    cidr: Annotated[str, typer.Argument(help="Its private range, for example 172.16.0.0/24; fixed for good.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that no other network has.")],
+    cidr: Annotated[
+        str, typer.Argument(metavar="CIDR", help="Its private range, such as 172.16.0.0/24; fixed for good.")
+    ],
     default: Annotated[bool, typer.Option("--default", help="Make it the default network.")] = False,
     route_reflector: Annotated[
         bool, typer.Option("--route-reflector", help="Turn on route reflector mode, for 250 machines and more.")
@@ -81,7 +83,7 @@ def rename(
     context: typer.Context,
     *,
     network: Name,
-    name: Annotated[str, typer.Argument(help="Its name from now on.")],
+    name: Annotated[str, typer.Argument(metavar="NEW-NAME", help="Its name from now on.")],
     url: Url = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:

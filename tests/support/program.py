@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +129,13 @@ class ControlPlane:
 
     def add_machines(self, *hostnames: str) -> list[str]:
         """Register machines as their agents would, and return their uuids."""
-        with httpx2.Client(base_url=self.url, trust_env=False, timeout=30) as http:
-            answers = [http.post("/api/v1/machines", json={"hostname": hostname}) for hostname in hostnames]
-            return [answer.raise_for_status().json()["uuid"] for answer in answers]
+        with httpx2.Client(base_url=self.url, trust_env=False, timeout=60) as http, ThreadPoolExecutor(32) as pool:
+
+            def register(hostname: str) -> str:
+                answer = http.post("/api/v1/machines", json={"hostname": hostname})
+                return str(answer.raise_for_status().json()["uuid"])
+
+            return list(pool.map(register, hostnames))
 
     def stop(self) -> int:
         """Stop it in good order and return its exit code."""
