@@ -46,7 +46,7 @@ async def client(bus_url: str) -> AsyncIterator[Client]:
 
 
 async def order(client: Client, kind: str, **fields: Any) -> Outcome:
-    return Outcome.model_validate_json(await bus.ask(client, command(kind), orjson.dumps(fields), 5))
+    return Outcome.model_validate_json(await bus.ask(client, command(kind), orjson.dumps(fields), 30))
 
 
 async def request(client: Client, machine: UUID, verb: Any, message: BaseModel) -> bytes:
@@ -195,3 +195,19 @@ async def test_before_there_is_any_state(bus_url: str, client: Client) -> None:
             await sync(client, uuid4(), f"machine:{uuid4()}")
         body = {"network_id": str(uuid4()), "name": "office", "network_cidr": "172.16.0.0/24"}
         assert (await order(client, "create-network", **body)).changed
+
+
+async def test_a_large_batch_shows_completely_when_it_is_answered(http: httpx2.AsyncClient, client: Client) -> None:
+    office, machines = await create_network(http, "office", "172.16.0.0/22"), [uuid4() for _ in range(300)]
+    await asyncio.gather(*(order(client, "register-machine", machine_id=str(m), hostname="m") for m in machines))
+    place = f"/api/v1/mesh-networks/{office}"
+    for first in range(0, 300, 100):
+        body = {"machine_uuids": [str(machine) for machine in machines[first : first + 100]]}
+        assert (await done(http.post(f"{place}/machines/batch", json=body)))["total"] == 100
+        assert (await done(http.get(place)))["machine_count"] == first + 100
+    page = await done(http.get(f"{place}/machines", params={"limit": 1000}))
+    assert [item["uuid"] for item in page["items"]] == [str(machine) for machine in machines]
+    text = (await done(http.get("/api/v1/events", params={"limit": 1})))["items"][0]["text"]
+    assert text.startswith("assigned 100 machines to office: m (172.16.0.201), ")
+    last = await sync(client, machines[0], f"machine:{machines[0]}")
+    assert last.revision == 2
