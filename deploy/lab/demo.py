@@ -47,7 +47,7 @@ class Demo:
         self._wireloom("machine", "assign", *FIRST, "--network", NETWORK)
         self._converge(FIRST, began, "everybody reaches everybody through the mesh")
         self._wireloom("machine", "list")
-        self._pings("Pings through the tunnels, in ms", FIRST, FIRST)
+        self._pings(FIRST, self._mesh.addresses(NETWORK))
         self._join()
         self._leave()
         self._say("What happened, as the log has it")
@@ -75,9 +75,9 @@ class Demo:
         self._mesh.await_known([LATER])
         began = time.monotonic()
         self._wireloom("machine", "assign", LATER, "--network", NETWORK)
-        self._converge([*FIRST, LATER], began, f"{LATER} reaches everybody and everybody reaches {LATER}")
-        self._pings(f"To and from {LATER}, in ms", [LATER], FIRST)
-        self._pings("", FIRST, [LATER])
+        everybody = (*FIRST, LATER)
+        self._converge(everybody, began, f"{LATER} reaches everybody, everybody reaches {LATER}")
+        self._pings(everybody, self._mesh.addresses(NETWORK))
 
     def _leave(self) -> None:
         self._say(f"{LEAVER} leaves")
@@ -86,29 +86,22 @@ class Demo:
         self._wireloom("machine", "unassign", LEAVER, "--network", NETWORK)
         others = [name for name in (*FIRST, LATER) if name != LEAVER]
         self._mesh.await_interface_gone(LEAVER)
-        self._converge(others, began, f"{LEAVER} has no interface any more, the others reach each other")
-        self._pings("Pings through the tunnels, in ms", (*FIRST, LATER), (*FIRST, LATER), before, gone={LEAVER})
+        self._converge(others, began, f"{LEAVER} has no interface left, the others reach each other")
+        self._pings((*FIRST, LATER), before, gone=LEAVER)
 
     def _converge(self, names: Iterable[str], began: float, what: str) -> None:
         self._mesh.await_all_reach_all(NETWORK, names)
-        self._note(f"{what}: {time.monotonic() - began:.1f} s after the command was typed")
+        self._note(f"{time.monotonic() - began:.1f} s later {what}")
 
-    def _pings(
-        self,
-        title: str,
-        sources: Iterable[str],
-        targets: Iterable[str],
-        addresses: dict[str, str] | None = None,
-        gone: Iterable[str] = (),
-    ) -> None:
-        """Ping once from each source to each target, show and judge it: no ping to or from who is `gone` may pass."""
-        known = addresses or self._mesh.addresses(NETWORK)
+    def _pings(self, names: Iterable[str], addresses: dict[str, str], gone: str = "") -> None:
+        """Ping once from each to each other, show and judge it: no ping to or from who is `gone` may pass."""
+        rows = list(names)
         machines = self._mesh.lab.machines
-        rows, columns, left = list(sources), list(targets), set(gone)
-        pings = ping_all((machines[a], machines[b], known[b]) for a in rows for b in columns if a != b)
+        pings = ping_all((machines[a], machines[b], addresses[b]) for a in rows for b in rows if a != b)
         self._asked += len(pings)
-        self._right += sum((time is None) == bool(left & set(pair)) for pair, time in pings.items())
-        self._console.print(_matrix(title, rows, columns, pings, left))
+        self._right += sum((time is None) == (gone in pair) for pair, time in pings.items())
+        self._console.print("\n  Pings from each to each other at its mesh address, in ms:")
+        self._console.print(_matrix(rows, pings, gone))
 
     def _say(self, text: str) -> None:
         self._console.print(f"\n[bold]▪ {text}[/]")
@@ -123,8 +116,7 @@ class Demo:
         finished = subprocess.run(
             self._mesh.control.inside([WIRELOOM, *arguments]),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            capture_output=True,  # the error output apart: it shows the progress of what takes long
             text=True,
             env={**os.environ, **environment, "COLUMNS": str(self._console.width - 2)},
             check=False,
@@ -133,25 +125,25 @@ class Demo:
             sys.stdout.write(f"  {line}\n")
         sys.stdout.flush()
         if finished.returncode:
-            raise LabError(f"`wireloom {arguments[0]} {arguments[1]}` ended with {finished.returncode}.")
+            raise LabError(f"`wireloom {' '.join(arguments)}` failed: {finished.stderr.strip()}")
 
 
-def _matrix(title: str, rows: list[str], columns: list[str], pings: Pings, gone: set[str]) -> Table:
-    table = Table(title=title or None, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-    table.add_column("  from ╲ to", style="bold")
-    for column in columns:
-        table.add_column(column, justify="right", min_width=6)
-    for row in rows:
-        cells = [_cell(pings.get((row, column)), row == column, bool(gone & {row, column})) for column in columns]
-        table.add_row(f"  {row}", *cells)
+def _matrix(names: list[str], pings: Pings, gone: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("    from ╲ to", style="bold")
+    for name in names:
+        table.add_column(name, justify="right", min_width=6)
+    for row in names:
+        cells = [_cell(pings[row, name], gone in (row, name)) if row != name else "[dim]·[/]" for name in names]
+        table.add_row(f"    {row}", *cells)
     return table
 
 
-def _cell(time: float | None, itself: bool, should_fail: bool) -> str:
-    if itself:
-        return "[dim]·[/]"
-    colour = "green" if (time is None) == should_fail else "bold red"
-    return f"[{'dim' if should_fail and time is None else colour}]{'none' if time is None else f'{time:.2f}'}[/]"
+def _cell(time: float | None, should_fail: bool) -> str:
+    text = "none" if time is None else f"{time:.2f}"
+    if (time is None) != should_fail:
+        return f"[bold red]{text}[/]"
+    return f"[dim]{text}[/]" if should_fail else f"[green]{text}[/]"
 
 
 def show() -> int:
@@ -170,7 +162,7 @@ def show() -> int:
         console.print(f"\n[bold {'green' if passed else 'red'}]{'✓' if passed else '✗'} {demo.score}.[/]")
         if keep:
             kept.keep(lab)
-            console.print(kept.how_to_look_around(lab), highlight=False)
+            console.print(kept.how_to_look_around(lab), soft_wrap=True)
         else:
             console.print("Everything is taken down again. DEMO_KEEP=1 leaves it up.")
         return 0 if passed else 1

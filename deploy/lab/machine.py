@@ -18,9 +18,8 @@ mount -t tmpfs tmpfs /run && mkdir -p /run/wireguard && mount -t sysfs sysfs /sy
     echo "$0" >/proc/sys/kernel/hostname && ip link set lo up || exit
 # No waiting for duplicates of IPv6 addresses that nobody else can have.
 for conf in /proc/sys/net/ipv6/conf/*/accept_dad; do [ ! -e "$conf" ] || echo 0 >"$conf"; done
-# Ignoring SIGCHLD is inherited: whatever is left without a parent here is reaped.
-trap '' CHLD
-echo ready && exec sleep infinity
+# To ignore SIGCHLD is to have whatever is left without a parent here reaped.
+echo ready && exec env --ignore-signal=CHLD sleep infinity
 """
 
 

@@ -21,6 +21,10 @@ _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _IN_FLIGHT = 1
 """A ping that was sent just before the end has no answer yet."""
 
+_HERE = "127.0.0.1"
+_LAST = b"the last packet"
+"""What the router says to itself when a capture ends."""
+
 _WIREGUARD_V4 = " or ".join(f"udp[8:4] = 0x0{kind}000000" for kind in (1, 2, 3, 4))
 _WIREGUARD_V6 = " or ".join(f"ip6[48:4] = 0x0{kind}000000" for kind in (1, 2, 3, 4))
 WIREGUARD = f"((ip and udp and ({_WIREGUARD_V4})) or (ip6 and udp and ({_WIREGUARD_V6})))"
@@ -49,18 +53,20 @@ def unbroken_ping(machine: Machine, address: str) -> Iterator[None]:
 def captured(router: Machine) -> Iterator[Path]:
     """A file with every packet that the router saw from the beginning of the block to its end."""
     path = router.directory / f"packets-{next(_numbers)}.pcap"
-    command = ["tcpdump", "-n", "-U", "-i", "any", "-Z", "root", "-w", str(path)]
+    command = ["tcpdump", "-n", "-U", "--immediate-mode", "-i", "any", "-Z", "root", "-w", str(path)]
     tcpdump = router.start(path.stem, command)
     wait_for(lambda: "listening on" in tcpdump.log.read_text(), 10, "tcpdump to listen")
     try:
         yield path
+        router.run(["ping", "-n", "-c", "1", "-p", _LAST.hex(), _HERE])
+        wait_for(lambda: _LAST in path.read_bytes(), 10, "tcpdump to write the last packet")
     finally:
         tcpdump.stop()
 
 
 def packets(router: Machine, capture: Path, selection: str) -> list[str]:
     """The packets of a capture that a filter selects, a line each."""
-    return router.run(["tcpdump", "-n", "-r", str(capture), selection]).splitlines()
+    return router.run(["tcpdump", "-n", "-r", str(capture), f"not host {_HERE} and ({selection})"]).splitlines()
 
 
 def interface_of(machine: Machine) -> tuple[str, int]:
