@@ -45,6 +45,7 @@ class Machine:
         self.directory.mkdir(parents=True)
         self.address = ""
         """Where the router reaches it; set when it is joined."""
+        self._programs: list[subprocess.Popen[bytes]] = []
         unshare = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         tied = [] if outlive else ["setpriv", "--pdeathsig", "KILL"]
         self._anchor = subprocess.Popen(
@@ -104,6 +105,7 @@ class Machine:
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
+        self._programs.append(popen)
         return Program(popen, log)
 
     def ping(self, address: str, timeout: float = 1.0) -> float | None:
@@ -127,6 +129,8 @@ class Machine:
         """End every process of the machine and take its network away. Idempotent."""
         self._anchor.kill()
         self._anchor.wait()
+        for popen in self._programs:
+            popen.wait()
         for pipe in (self._anchor.stdout, self._anchor.stderr):
             if pipe:
                 pipe.close()
