@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from services.cli.process import ChildProcess
 from services.cli.serve import Service
 from services.cli.up import service_process
 from services.topology.rebuild import compare
+from tests.support.program import free_port
 from tests.support.waiting import wait_until
 
 ACTOR = "test:caller"
@@ -95,7 +95,7 @@ class Plane:
     async def give(self, kind: str, command_id: UUID | None = None, **fields: object) -> Outcome:
         """Have a command executed over the bus: asked again with the same id until it is decided, as programs do."""
         body = orjson.dumps({"command_id": command_id or uuid4(), "actor": ACTOR, **fields})
-        answer = await _insist(lambda: bus.ask(self.client, command(kind), body, timeout=5))
+        answer = await _insist(lambda: bus.ask(self.client, command(kind), body, timeout=2))
         return Outcome.model_validate_json(answer)
 
     async def change(self, method: str, path: str, body: object = None, key: UUID | None = None) -> Any:
@@ -166,14 +166,6 @@ async def running_plane(bus_url: str, replicas: int = 1) -> AsyncIterator[Plane]
     finally:
         await plane.close()
         await client.close()
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _insist(attempt: Callable[[], Awaitable[T]]) -> T:
