@@ -6,6 +6,7 @@ millions of events that costs more than the events themselves, so a raw subscrip
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,7 +54,13 @@ class BusClient(Client):
             # nats-py would write what waits for a new connection to the broken one, and fail.
             self._pending.clear()
             self._pending_data_size = 0
-        await super().close()
+        try:
+            await super().close()
+        except asyncio.CancelledError:
+            # nats-py ends its reconnecting, and with that the wait for the broken transport's end, which it then
+            # waits for itself. That is no cancellation of ours.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
 
     @classmethod
     def of(cls, client: Client) -> BusClient:

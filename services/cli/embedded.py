@@ -55,8 +55,9 @@ jetstream {{
 class EmbeddedServer:
     """A nats-server with JetStream on a private data directory.
 
-    `port` 0 takes a free port, told by `start()` and kept from then on. May be started again after it stopped or died, and is tied to no
-    event loop. The thread that calls `start()` must live on: the kernel takes its end for the parent's.
+    `port` 0 takes a free port, told by `start()` and kept from then on. May be started again after it stopped or died,
+    and is tied to no event loop. The thread that calls `start()` must live on: the kernel takes its end for the
+    parent's.
     """
 
     def __init__(self, data_dir: Path, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
@@ -96,7 +97,7 @@ class EmbeddedServer:
                 stderr=output,
                 pass_fds=(lock.fileno(),),
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - it takes no lock that another thread may hold
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - it takes no lock that another thread may hold
             )
         try:
             self.url = await self._ready(self._process, log_start)
@@ -246,7 +247,7 @@ def find_server_binary() -> str:
     )
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with_parent(parent: int) -> Callable[[], None]:
     """What the child does between fork and exec: ask to be killed when `parent` dies.
 
     The parent may be gone before the request is made; then nobody would send the signal, so the child looks itself.

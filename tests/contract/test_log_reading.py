@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+import nats.errors
 import pytest
 from nats.aio.client import Client
 
@@ -119,3 +121,16 @@ async def test_following_survives_crashes_of_the_server(bus_server: EmbeddedServ
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_connection_can_be_closed_while_the_bus_is_away(bus_server: EmbeddedServer) -> None:
+    for patience in (0.0, 0.1, 0.3):
+        connection = await bus.connect(bus_server.url, "test")
+        bus_server.kill()
+        await bus_server.wait()
+        await wait_until(lambda: connection.is_reconnecting, what="the loss is noticed")  # noqa: B023
+        with contextlib.suppress(nats.errors.TimeoutError):
+            await connection.request("nobody", b"", timeout=patience)
+        await connection.close()
+        assert connection.is_closed
+        await bus_server.start()
