@@ -42,7 +42,7 @@ lab: setup ## Run only the tests on machines in network namespaces
 check: setup ## Lint, formatting, types and import arrows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy -p agent -p events -p services
+	@$(BIN)/mypy -p agent -p events -p services -p deploy.lab
 	@$(BIN)/lint-imports
 
 bench: setup ## Measure against floors of the same run; writes build/bench.json
