@@ -18,16 +18,14 @@ def configure_logging(**bound: Any) -> None:
     def add_bound(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {**bound, **line}
 
-    shared: list[Any] = [
-        add_bound,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    rendering: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
-        if sys.stderr.isatty()
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    if sys.stderr.isatty():
+        stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        plain = structlog.dev.plain_traceback  # not the one that shows local variables
+        rendering: list[Any] = [structlog.dev.ConsoleRenderer(pad_event_to=20, exception_formatter=plain)]
+    else:
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    shared: list[Any] = [add_bound, structlog.stdlib.add_log_level, stamp]
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from events.errors import InternalError
+from services.cli.embedded import die_with_parent
 
 STOP_SECONDS = 10.0
 """How long a child has to end in good order before it is killed."""
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildProcess:
@@ -37,7 +33,7 @@ class ChildProcess:
             env=self.environment,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with(os.getpid()),
+            preexec_fn=die_with_parent(os.getpid()),
         )
 
     async def wait(self) -> int:
@@ -56,17 +52,3 @@ class ChildProcess:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-
-
-def die_with(parent: int) -> Callable[[], None]:
-    """What a child does between fork and exec: ask the kernel to kill it when `parent` dies (prctl(2)).
-
-    The parent may be gone before the request is made; then nobody would send the signal, so the child looks itself.
-    """
-
-    def arrange() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange
