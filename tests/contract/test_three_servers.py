@@ -13,7 +13,7 @@ from eventsourcing.persistence import StoredEvent
 from eventsourcing.utils import Environment
 
 from events import bus
-from events.feed import entries, jetstream
+from events.feed import entries
 from events.store import JetStreamApplicationRecorder, JetStreamFactory
 from events.subjects import LOG_STREAM
 from tests.support.cluster import running_cluster
@@ -61,8 +61,7 @@ async def test_the_log_goes_on_when_its_leader_is_killed(tmp_path: Path) -> None
         aggregate, written = uuid4(), []
         for version in range(1, 101):
             if version == 50:
-                leader = (await jetstream(client, f"STREAM.INFO.{LOG_STREAM}", {}))["cluster"]["leader"]
-                cluster.kill(int(leader.removeprefix("wireloom-")))
+                cluster.kill(await cluster.leader(LOG_STREAM))
             event = StoredEvent(aggregate, version, "a:1", b"%d" % version)
             written += await asyncio.to_thread(recorder.insert_events, [event]) or []
         await wait_until(lambda: heard and heard[-1] == written[-1], timeout=30, what="all was heard")
