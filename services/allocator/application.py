@@ -75,6 +75,7 @@ class Allocator(Application[UUID]):
         self._now = now
         self._log = structlog.get_logger("allocator")
         self._memory = CommandMemory()
+        self._may_assume = False
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshots")
         newest = self.recorder.max_notification_id() or 0
         self._position = max(0, newest - COMMANDS_KEPT)
@@ -103,10 +104,13 @@ class Allocator(Application[UUID]):
             deepcopy_from_cache=False,
         )
 
-    def find(self, kind: type[Aggregate], aggregate_id: UUID) -> Aggregate | None:
-        """The newest known state of an aggregate, or None if it has no events."""
+    def find(self, kind: type[Aggregate], aggregate_id: UUID, *, assume_new: bool = False) -> Aggregate | None:
+        """The newest known state of an aggregate, or None if it has no events. See `Library.find`."""
         repository = cast(_AggregateRepository, self.repository)
-        return repository.find(aggregate_id, with_snapshot=kind is not Machine)
+        cached = repository.cached(aggregate_id)
+        if cached is not None or (assume_new and self._may_assume):
+            return cached
+        return repository.load(aggregate_id, with_snapshot=kind is not Machine)
 
     async def execute(self, commands: Sequence[Command]) -> list[Answer]:
         """The outcome or the refusal of each command, in order. What was accepted is in the log on return.
@@ -126,7 +130,8 @@ class Allocator(Application[UUID]):
 
     async def _execute_group(self, commands: Sequence[Command]) -> list[Answer]:
         try:
-            for _ in range(MAX_ATTEMPTS):
+            for attempt in range(MAX_ATTEMPTS):
+                self._may_assume = attempt == 0
                 desk = Desk(self, self._now)
                 drafts = self._decide(desk, commands)
                 if await self._write(desk, drafts):
@@ -217,14 +222,10 @@ class Allocator(Application[UUID]):
                 return
 
     def _fast_forward(self, event: DomainEvent) -> None:
-        cache = self.repository.cache
-        assert cache is not None
-        try:
-            cached = cast(Aggregate, cache.get(event.originator_id))
-        except KeyError:
-            return
-        if event.originator_version == cached.version + 1:
-            cache.put(cached.id, cast(Any, evolve(cached, event)))
+        cached = cast(_AggregateRepository, self.repository).cached(event.originator_id)
+        if cached is not None and event.originator_version == cached.version + 1:
+            assert self.repository.cache is not None
+            self.repository.cache.put(cached.id, cast(Any, evolve(cached, event)))
 
     def _consider_snapshot(self, aggregate: Aggregate) -> None:
         if isinstance(aggregate, Machine):
@@ -252,21 +253,23 @@ class _AggregateRepository(Repository[UUID]):
         self.snapshot_versions: dict[UUID, int] = {}
         """The version of each aggregate's newest known snapshot."""
 
-    def find(self, aggregate_id: UUID, *, with_snapshot: bool) -> Aggregate | None:
-        """The cached aggregate, else the one that the log tells of, else None."""
+    def cached(self, aggregate_id: UUID) -> Aggregate | None:
+        """The aggregate if it is at hand."""
         assert self.cache is not None
         try:
             return cast(Aggregate, self.cache.get(aggregate_id))
         except KeyError:
-            aggregate = self._load(aggregate_id, with_snapshot)
+            return None
+
+    def load(self, aggregate_id: UUID, *, with_snapshot: bool) -> Aggregate | None:
+        """The aggregate that the log tells of, or None; from now on it is at hand."""
+        assert self.cache is not None
+        base = self._snapshot(aggregate_id) if with_snapshot else None
+        stored = self.event_store.get(aggregate_id, gt=base.version if base else None)
+        aggregate = project(base, cast("Iterable[DomainEvent]", stored))
         if aggregate is not None:
             self.cache.put(aggregate_id, cast(Any, aggregate))
         return aggregate
-
-    def _load(self, aggregate_id: UUID, with_snapshot: bool) -> Aggregate | None:
-        base = self._snapshot(aggregate_id) if with_snapshot else None
-        stored = self.event_store.get(aggregate_id, gt=base.version if base else None)
-        return project(base, cast("Iterable[DomainEvent]", stored))
 
     def _snapshot(self, aggregate_id: UUID) -> Aggregate | None:
         assert self.snapshot_store is not None

@@ -138,7 +138,7 @@ def delete_network(desk: Desk, command: DeleteNetwork) -> None:
 
 def register_machine(desk: Desk, command: RegisterMachine) -> None:
     """A new machine; a known one keeps its hostname."""
-    machine = desk.machine(command.machine_id)
+    machine = desk.machine(command.machine_id, assume_new=True)
     if machine is None:
         desk.record(
             MachineRegistered,

@@ -27,8 +27,12 @@ from services.allocator.aggregates import (
 class Library(Protocol):
     """Where a desk gets the aggregates that it has not touched."""
 
-    def find(self, kind: type[Aggregate], aggregate_id: UUID) -> Aggregate | None:
-        """The newest known state of an aggregate, or None if it has no events."""
+    def find(self, kind: type[Aggregate], aggregate_id: UUID, *, assume_new: bool = False) -> Aggregate | None:
+        """The newest known state of an aggregate, or None if it has no events.
+
+        With `assume_new` it may say None of one that is not at hand: the log refuses a first event where one stands
+        already, and the command is then decided anew.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,16 @@ class Desk:
         """A network's roster, empty if nobody was ever assigned."""
         return cast(Network, self._find(Network, network_id) or Network(network_id))
 
-    def machine(self, machine_id: UUID) -> Machine | None:
-        """A machine, also a deleted one; None if it was never registered."""
-        return cast("Machine | None", self._find(Machine, machine_id))
+    def machine(self, machine_id: UUID, *, assume_new: bool = False) -> Machine | None:
+        """A machine, also a deleted one; None if it was never registered. With `assume_new` only for a decision that
+        records its first event if there is none."""
+        return cast("Machine | None", self._find(Machine, machine_id, assume_new=assume_new))
 
     def record(self, event_type: type[DomainEvent], aggregate_id: UUID, **fields: Any) -> None:
         """Record an event of the command at hand as the aggregate's next."""
         command = cast(Command, self._command)
         kind = cast("type[Aggregate]", AGGREGATE_OF[event_type])
-        aggregate = self._find(kind, aggregate_id) or kind(aggregate_id)
+        aggregate = self._find(kind, aggregate_id, assume_new=True) or kind(aggregate_id)
         event = event_type(
             originator_id=aggregate_id,
             originator_version=aggregate.version + 1,
@@ -100,9 +105,9 @@ class Desk:
         """Have assignments in the answer that stood before the command came."""
         self._known = assignments
 
-    def _find(self, kind: type[Aggregate], aggregate_id: UUID) -> Aggregate | None:
+    def _find(self, kind: type[Aggregate], aggregate_id: UUID, *, assume_new: bool = False) -> Aggregate | None:
         found = self.changed.get(aggregate_id)
-        return found if found is not None else self.library.find(kind, aggregate_id)
+        return found if found is not None else self.library.find(kind, aggregate_id, assume_new=assume_new)
 
 
 def assignments_of(events: tuple[DomainEvent, ...]) -> tuple[Assignment, ...]:
