@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
 
-from events import subjects
+from events import bus, subjects
 from events.commands import Outcome
 from events.errors import WireloomError
 from services.cli.embedded import EmbeddedServer
@@ -70,7 +69,7 @@ async def running_plane(data_dir: Path, services: Sequence[str] = SERVICES) -> A
             child = service_process(Service(service), url, http_port=0)
             await child.start()
             stack.push_async_callback(child.stop)
-        client = await nats.connect(url)
+        client = await bus.connect(url, "benchmark")
         stack.push_async_callback(client.close)
         plane = Plane(url, client)
         if "gateway" in services:
