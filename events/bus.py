@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import nats.errors
 import orjson
@@ -13,7 +12,8 @@ from nats.aio.msg import Msg
 
 from events.client import BusClient
 from events.commands import Command, Outcome
-from events.errors import InternalError, UnavailableError, WireloomError
+from events.errors import UnavailableError, WireloomError
+from events.feed import jetstream
 from events.subjects import ALLOCATOR_EXECUTE, Stream
 
 ERROR_HEADER = "Nats-Service-Error"
@@ -31,12 +31,13 @@ async def connect(
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
 ) -> BusClient:
-    """A connection to the bus that reconnects for ever. `url` may name several servers, separated by commas.
+    """A connection to the bus, waited for until a server answers, that reconnects for ever. `url` may name several
+    servers, separated by commas.
 
     `on_disconnect` is called whenever the connection is lost, `on_reconnect` when it is back, and `on_closed` when it
     has ended for good.
 
-    Raises `UnavailableError` if no server answers the first time.
+    Raises `UnavailableError` if `url` is no address or the server refuses the connection.
     """
     log = structlog.get_logger("events.bus").bind(connection=name)
 
@@ -84,35 +85,21 @@ async def connect(
         return client
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise UnavailableError(
-            f"No message bus answers at {url}.",
-            hint="Start it, or give the right address in NATS_URL.",
+            f"There is no message bus to connect to at {url}.",
+            hint="Give the right address in NATS_URL, for example nats://127.0.0.1:7422.",
         ) from error
 
 
 async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: int) -> None:
     """Create the streams that are missing and bring the others to their definition. Idempotent.
 
-    Raises `UnavailableError` if JetStream does not answer, `InternalError` if it refuses a definition.
+    Raises `UnavailableError` if JetStream does not answer, or refuses a definition.
     """
     for stream in streams:
-        body = orjson.dumps(stream.config(replicas))
-        answer = await _jetstream(client, f"STREAM.CREATE.{stream.name}", body)
-        if answer.get("error", {}).get("err_code") == _STREAM_NAME_IN_USE:
-            answer = await _jetstream(client, f"STREAM.UPDATE.{stream.name}", body)
+        config = stream.config(replicas)
+        answer = await jetstream(client, f"STREAM.CREATE.{stream.name}", config, _STREAM_NAME_IN_USE)
         if "error" in answer:
-            raise InternalError(
-                f"The bus refuses the stream {stream.name}: {answer['error'].get('description')}.",
-                hint="JetStream must be enabled, and the server at least 2.12.",
-            )
-
-
-async def _jetstream(client: Client, verb: str, body: bytes) -> dict[str, Any]:
-    try:
-        reply = await client.request(f"$JS.API.{verb}", body, timeout=10)
-    except (nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError("JetStream does not answer.", hint="Enable it on the server.") from error
-    answer: dict[str, Any] = orjson.loads(reply.data)
-    return answer
+            await jetstream(client, f"STREAM.UPDATE.{stream.name}", config)
 
 
 async def ask(client: Client, subject: str, body: bytes, timeout: float) -> bytes:
