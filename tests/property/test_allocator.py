@@ -10,7 +10,6 @@ from eventsourcing.popo import POPOAggregateRecorder
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
-from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
 from events import cidr
 from events.commands import (
@@ -38,6 +37,7 @@ from events.errors import (
     WireloomError,
 )
 from services.allocator.aggregates import Network, Registry
+from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
 CIDRS = ["172.16.0.0/30", "172.16.0.0/29", "172.16.0.8/29", "10.0.0.0/28"]
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from services.allocator.addresses import AddressSet
 
-NETWORKS = [IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/16", "192.168.4.0/22", "192.168.1.64/27", "10.9.8.4/30")]
+NETWORKS = [
+    IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/16", "192.168.4.0/22", "192.168.1.64/27", "10.9.8.4/30")
+]
 
 
 @given(st.sampled_from(NETWORKS), st.data())
