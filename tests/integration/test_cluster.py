@@ -1,0 +1,109 @@
+"""The whole on three servers: the leader is killed amid the work, nothing acknowledged is lost, and it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from eventsourcing.persistence import IntegrityError, StoredEvent
+
+from events import bus
+from events.feed import jetstream
+from events.store.journal import Journal
+from events.subjects import LOG, LOG_STREAM
+from tests.support.callers import calling
+from tests.support.cluster import SIZE, Cluster, running_cluster
+from tests.support.fleet import running_fleet
+from tests.support.plane import running_plane
+from tests.support.proxy import Direction, Proxy, proxy_to
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.faults
+
+MACHINES = 600
+AGENTS = 10
+LONGEST_PAUSE = 15.0
+"""Seconds. A server that is gone is noticed, a leader elected and a request asked again."""
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with running_cluster(tmp_path / "bus") as cluster:
+        yield cluster
+
+
+async def test_the_leader_is_killed_amid_the_work_and_comes_back(cluster: Cluster, tmp_path: Path) -> None:
+    machine_ids = [uuid4() for _ in range(MACHINES)]
+    async with (
+        running_plane(cluster.url, replicas=SIZE) as plane,
+        running_fleet(cluster.url, tmp_path / "fleet", machine_ids[::60]) as fleet,
+    ):
+        network_id = await plane.network("office", "172.20.0.0/22")
+        await plane.machines(machine_ids)
+        async with calling(plane, network_id, machine_ids) as callers:
+            await callers.reach(150)
+            first = await cluster.leader(LOG_STREAM)
+            cluster.kill(first)
+            await callers.reach(300)
+            cluster.start(first)
+            await wait_until(cluster.has_all_copies, timeout=60, what="the killed server has caught up")
+            # Now the one that came back is needed for every write.
+            second = await wait_until(lambda: cluster.leader(LOG_STREAM), what="a leader")
+            assert len(callers.told) < MACHINES
+            cluster.kill(next(name for name in cluster.names if name != first) if second == first else second)
+        plane.assert_running()
+        assert callers.longest_pause < LONGEST_PAUSE
+        ledger = await fleet.follows(plane.client, timeout=60)
+        callers.assert_kept(ledger)
+        assert all(len(ledger.tunnels(machine_id)) == 1 for machine_id in fleet.machine_ids)
+        await plane.state_follows()
+
+
+@asynccontextmanager
+async def losing_journal(cluster: Cluster, direction: Direction, marker: bytes) -> AsyncIterator[tuple[Journal, Proxy]]:
+    """The log, on a connection that breaks once; it is then made anew to another server, past the proxy."""
+    async with proxy_to(cluster.urls[0]) as proxy:
+        client = await bus.connect(proxy.url, "losing")
+        try:
+            proxy.lose(direction, marker)
+            yield Journal(client, LOG.name, LOG.prefix), proxy
+            assert proxy.lost == 1
+        finally:
+            await client.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_lost_acknowledgement_comes_back_right(cluster: Cluster, count: int) -> None:
+    aggregates = [uuid4() for _ in range(count)]
+    client = await bus.connect(cluster.url, "test")
+
+    def events(version: int, state: bytes) -> list[StoredEvent]:
+        return [StoredEvent(aggregate, version, "test.happened:1", state) for aggregate in aggregates]
+
+    try:
+        await bus.ensure_streams(client, (LOG,), SIZE)
+        for version in (1, 2):
+            async with losing_journal(cluster, "to_client", b'"seq":') as (journal, _):
+                before = count * (version - 1)
+                written = await journal.append(events(version, b"{}"), before)
+                assert written == list(range(before + 1, before + count + 1))
+        # Of two who write the same versions after a loss, one is told that it was not its own that was written.
+        marker = b"Nats-Batch-Commit" if count > 1 else b"mine"
+        async with losing_journal(cluster, "to_server", marker) as (journal, proxy):
+            mine = asyncio.create_task(journal.append(events(3, b"mine"), 2 * count))
+            await wait_until(lambda: proxy.lost, what="the write is lost")
+            rival = Journal(client, LOG.name, LOG.prefix)
+            answers = await asyncio.gather(mine, rival.append(events(3, b"rival"), 2 * count), return_exceptions=True)
+        stored = [(await rival.select(aggregate, 2, 3, desc=False, limit=None))[0].state for aggregate in aggregates]
+        is_mine = stored[0] == b"mine"
+        assert stored == [b"mine" if is_mine else b"rival"] * count
+        assert isinstance(answers[is_mine], IntegrityError)
+        assert answers[not is_mine] == list(range(2 * count + 1, 3 * count + 1))
+        info = await jetstream(client, f"STREAM.INFO.{LOG_STREAM}", {})
+        assert (info["config"]["num_replicas"], info["state"]["messages"]) == (SIZE, 3 * count)
+    finally:
+        await client.close()
