@@ -90,7 +90,10 @@ class ControlPlane:
         """Its child processes by what they do."""
         found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
-            command = child.cmdline()
+            try:
+                command = child.cmdline()
+            except psutil.NoSuchProcess:  # it ended meanwhile, or waits to be collected
+                continue
             name = "bus" if command and command[0].endswith("nats-server") else command[-1] if command else ""
             found[name] = child
         return found
