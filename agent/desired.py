@@ -33,10 +33,13 @@ class Locality:
 
     def usable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
         """The endpoints that this machine can send to, best first: those in one of its own subnets, then the others
-        in the order given. Its own addresses never lead to another machine."""
+        in the order given. Its own addresses never lead to another machine, and what is no endpoint leads nowhere."""
         near, far = [], []
         for endpoint in endpoints:
-            address, _ = split_endpoint(endpoint)
+            try:
+                address, _ = split_endpoint(endpoint)
+            except ValueError:
+                continue
             if any(address == own.ip for own in self.addresses):
                 continue
             if any(address in own.network for own in self.addresses):

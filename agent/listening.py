@@ -9,7 +9,6 @@ from uuid import UUID
 
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
@@ -17,9 +16,10 @@ from pydantic import ValidationError
 from agent.backoff import Backoff
 from agent.follow import Follower, Update
 from events.bus import ask
+from events.client import BusClient
 from events.errors import UnavailableError, WireloomError
 from events.records import Record, SyncReply
-from events.subjects import LIVE_PREFIX, STATE_PREFIX, ScopeKind, live_scope, scope
+from events.subjects import ScopeKind, live_scope, scope, state_of
 from events.subjects import ask as ask_subject
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -62,7 +62,7 @@ class Listener:
         """Hear what is said live from now on."""
         await self.detach()
         self._client = client
-        self._subscription = await client.subscribe(self._live, cb=self._on_message)
+        self._subscription = await BusClient.of(client).subscribe_raw(self._live, self._on_message)
 
     async def detach(self) -> None:
         """Hear nothing more."""
@@ -87,17 +87,17 @@ class Listener:
         self.follower.restart()
         self._catch_up()
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, live_subject: bytes, _reply: bytes, body: bytes, _headers: bytes) -> None:
+        subject = state_of(live_subject.decode())
         try:
-            record = Record.model_validate_json(message.data)
+            record = Record.model_validate_json(body)
         except ValidationError as error:
-            self._log.error("cannot read a record", subject=message.subject, error=str(error))
+            self._log.error("cannot read a record", subject=subject, error=str(error))
             self.resync()
             return
         try:
-            subject = STATE_PREFIX + message.subject.removeprefix(LIVE_PREFIX)
             if self.follower.hear(subject, record):
-                self._hearer.heard(subject, record, message.data)
+                self._hearer.heard(subject, record, body)
             elif self.follower.behind:
                 self._catch_up()
         except Exception as error:

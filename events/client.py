@@ -71,6 +71,8 @@ class BusClient(Client):
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if (sink := self._sinks.get(sid)) is not None:
+            self.stats["in_msgs"] += 1
+            self.stats["in_bytes"] += len(data)
             sink(subject, reply, data, headers or b"")
         else:
             await super()._process_msg(sid, subject, reply, data, headers)

@@ -39,7 +39,8 @@ class PeerRecord(Tolerant):
     hostname: str
     address: Address
     public_key: PublicKey
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[str, ...]
+    """As the allocator accepted them; checked again where they are used."""
 
 
 class MachineRecord(Tolerant):
