@@ -164,6 +164,13 @@ async def test_the_same_key_is_the_same_request(http: httpx2.AsyncClient) -> Non
     assert (await http.patch(place, json=change, headers=key)).json() == changed.json()
     assert (await http.delete(place, headers=key)).status_code == 409
 
+    key = {"Idempotency-Key": str(uuid4())}
+    change = {"is_default": False, "route_reflector_mode": True}
+    changed = await http.patch(place, json=change, headers=key)
+    again = await http.patch(place, json=change, headers=key)
+    assert (again.status_code, again.json()) == (200, changed.json())
+    assert again.headers["x-log-sequence"] == changed.headers["x-log-sequence"]
+
     gone = {"Idempotency-Key": str(uuid4())}
     answers = [(await http.delete(place, headers=gone)).status_code for _ in range(2)]
     assert answers == [204, 204]
@@ -193,6 +200,8 @@ async def test_every_refusal_is_a_problem_that_helps(http: httpx2.AsyncClient) -
     assert (await refusal(http.put(NETWORKS), 405))["code"] == "method-not-allowed"
     json = {"content-type": "application/json"}
     assert (await refusal(http.post(NETWORKS, content=b"{", headers=json), 400))["code"] == "bad-request"
+    for content in (rb'{"name": "\ud800", "network_cidr": "10.0.0.0/8"}', b'{"name": "\xff"}', b'{"name": NaN}'):
+        assert (await refusal(http.post(NETWORKS, content=content, headers=json), 400))["code"] == "bad-request"
     await refusal(http.post(NETWORKS, content=b"{}", headers={"content-type": "text/plain"}), 415)
     await refusal(http.post(NETWORKS, content=b" " * 600_000, headers=json), 413)
 
@@ -203,6 +212,10 @@ async def test_every_refusal_is_a_problem_that_helps(http: httpx2.AsyncClient) -
     await refusal(http.post(NETWORKS, content=chunks(), headers=json), 413)
     assert (await refusal(http.get(MACHINES, params={"hostnam": "x"}), 422))["errors"][0]["field"] == "query.hostnam"
     assert (await refusal(http.get(f"{MACHINES}/{uuid4()}", params={"x": "y"}), 422))["field"] == "x"
+    for after in (-1, 2**53, 10**30):
+        assert (await refusal(http.get(f"{EVENTS}/stream", params={"after": after}), 422))["field"] == "query.after"
+        await refusal(http.get(f"{EVENTS}/stream", headers={"Last-Event-ID": str(after)}), 422)
+        await refusal(http.get(EVENTS, params={"before": after}), 422)
     assert (await refusal(http.get(f"{MACHINES}/7"), 422))["errors"][0]["field"] == "path.uuid"
     assert (await refusal(http.get(MACHINES, params={"after": "abc"}), 422))["field"] == "after"
     actor = {"X-Wireloom-Actor": "two words"}

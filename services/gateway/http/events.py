@@ -14,14 +14,14 @@ from events.log import LoggedEvent
 from services.gateway import history
 from services.gateway.http.changes import Served, json_response
 from services.gateway.http.documents import reading
-from services.gateway.http.schemas import Event, EventPage, EventQuery, StreamQuery
+from services.gateway.http.schemas import Event, EventPage, EventQuery, Position, StreamQuery
 from services.gateway.words import NameOf, in_words, machines_of, networks_of
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
 
 _BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id"}
 
-LastEventId = Annotated[int | None, Header(ge=0, description="As `after`; browsers send it when they reconnect.")]
+LastEventId = Annotated[Position, Header(description="As `after`; browsers send it when they reconnect.")]
 
 
 @router.get("", response_model=EventPage, responses=reading())

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from events.commands import DeleteMachine, Outcome, RegisterMachine, RenameMachine
+from services.gateway.http.bodies import JsonRoute
 from services.gateway.http.changes import Change, Changing, Gateway, Served, json_response, no_query
 from services.gateway.http.documents import changing, reading
 from services.gateway.http.schemas import (
@@ -24,7 +25,7 @@ from services.gateway.http.views import machine_view
 from services.gateway.queries import find_machines, take
 
 PATH = "/api/v1/machines"
-router = APIRouter(prefix=PATH, tags=["machines"])
+router = APIRouter(prefix=PATH, tags=["machines"], route_class=JsonRoute)
 PLAIN = [Depends(no_query)]
 
 

@@ -20,8 +20,8 @@ from events.commands import (
     SetRouteReflectorMode,
     UnassignMachine,
 )
-from events.errors import NameTakenError, NotFoundError, WireloomError
-from events.fields import check_network_name
+from events.errors import NotFoundError, WireloomError
+from services.gateway.http.bodies import JsonRoute
 from services.gateway.http.changes import Change, Changing, Served, json_response, no_query
 from services.gateway.http.documents import changing, reading
 from services.gateway.http.schemas import (
@@ -43,7 +43,7 @@ from services.gateway.http.views import machine_view, membership_view, network_v
 from services.gateway.queries import find_members, find_networks, take
 
 PATH = "/api/v1/mesh-networks"
-router = APIRouter(prefix=PATH, tags=["mesh networks"])
+router = APIRouter(prefix=PATH, tags=["mesh networks"], route_class=JsonRoute)
 PLAIN = [Depends(no_query)]
 
 
@@ -85,8 +85,8 @@ async def show_network(gateway: Served, uuid: UUID) -> Response:
 async def change_network(change: Changing, uuid: UUID, body: NetworkChange) -> Response:
     """Change a mesh network. Making it the default takes that from the network before; its CIDR never changes.
 
-    Each field is a command of its own. All are checked first, but where another request comes between, one may be
-    refused after another was executed; the hint then says so.
+    Each field is a command of its own, the name first, which alone can be wrong. Should the network be deleted in
+    between, one is refused after another was executed; the hint then says so.
     """
     commands = _commands_of(change, uuid, body)
     outcome: Outcome | None = None
@@ -207,28 +207,24 @@ def _assignments(network_id: UUID, outcome: Outcome) -> Assignments:
 
 
 def _commands_of(change: Change, network_id: UUID, body: NetworkChange) -> list[Command]:
-    """The commands that a change of a network takes. The first has the request's id, the others follow from it.
+    """The commands that a change of a network takes. The first given field's has the request's id, and the others' ids
+    follow from it, whatever is left out: a repetition of the request is a repetition of each.
 
-    Raises `NotFoundError`, `InvalidNameError` and `NameTakenError`, before anything is executed.
+    Raises `NotFoundError`.
     """
-    mirror = change.gateway.mirror
-    _, record = mirror.network(network_id)
+    _, record = change.gateway.mirror.network(network_id)
     given = body.model_fields_set
     planned: list[tuple[type[Command], dict[str, object]]] = []
     if "name" in given:
-        check_network_name(body.name)
-        if mirror.network_ids.get(body.name, network_id) != network_id:
-            raise NameTakenError(f"Another network is called {body.name}.", hint="Choose another name.", field="name")
         planned.append((RenameNetwork, {"network_id": network_id, "name": body.name}))
-    if "is_default" in given and (body.is_default or record.is_default):
+    if "is_default" in given:
         planned.append((SetDefaultNetwork, {"network_id": network_id if body.is_default else None}))
     if "route_reflector_mode" in given:
         planned.append((SetRouteReflectorMode, {"network_id": network_id, "enabled": body.route_reflector_mode}))
+    ids = [change.command_id, *(change.another_id(command_type.summary) for command_type, _ in planned[1:])]
     return [
-        command_type(
-            command_id=change.command_id if index == 0 else change.another_id(command_type.summary),
-            actor=change.actor,
-            **fields,
-        )
-        for index, (command_type, fields) in enumerate(planned)
+        command_type(command_id=command_id, actor=change.actor, **fields)
+        for command_id, (command_type, fields) in zip(ids, planned, strict=True)
+        # Having no default concerns this network only while it is the default.
+        if command_type is not SetDefaultNetwork or body.is_default or record.is_default
     ]

@@ -15,6 +15,9 @@ from events.fields import Cidr, Endpoint, Moment, PublicKey
 MAX_BATCH = 10_000
 """How many machines one request assigns: what the bus carries in one message, with room to spare."""
 
+MAX_POSITION = 2**53 - 1
+"""The greatest log position that can be asked for: what every JSON reader can represent (RFC 8259, section 6)."""
+
 _NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
 _MACHINE_UUID = "b6a1f2d4-0c6e-4c0b-8a57-5d3f1e2a9c77"
 
@@ -239,11 +242,8 @@ class AssignBatch(_Body):
 
 Limit = Annotated[int, Field(ge=1, le=1000, description="How many items a page has.")]
 After = Annotated[str | None, Field(max_length=1000, description="`next` of the page before.")]
+Position = Annotated[int | None, Field(ge=0, le=MAX_POSITION)]
 Search = Annotated[str | None, Field(min_length=1, max_length=200)]
-
-
-class NoQuery(_Body):
-    """No parameters."""
 
 
 class NetworkQuery(_Body):
@@ -288,7 +288,7 @@ class DeleteQuery(_Body):
 class StreamQuery(_Body):
     """Which events to follow."""
 
-    after: int | None = Field(None, ge=0, description="From this log position on; without it, what happens from now.")
+    after: Position = Field(None, description="From this log position on; without it, what happens from now.")
     network: UUID | None = Field(None, description="Only about this network.")
     machine: UUID | None = Field(None, description="Only about this machine.")
 
@@ -296,8 +296,8 @@ class StreamQuery(_Body):
 class EventQuery(StreamQuery):
     """Which events: after a position, oldest first; or before one (or the log's end), newest first."""
 
-    after: int | None = Field(None, ge=0, description="Events after this log position, oldest first.")
-    before: int | None = Field(None, ge=1, description="Events before this log position, newest first.")
+    after: Position = Field(None, description="Events after this log position, oldest first.")
+    before: Position = Field(None, description="Events before this log position, newest first.")
     limit: Limit = 100
 
     @model_validator(mode="after")
