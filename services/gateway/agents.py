@@ -25,6 +25,7 @@ from services.gateway.follower import Follower
 from services.gateway.invalid import invalid
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.replies import without_foreign_reply
 from services.gateway.tasks import Tasks
 
 CATCH_UP = 5.0
@@ -52,7 +53,7 @@ class Agents:
         """Answer until the returned subscriptions are drained."""
 
         async def ask(message: Msg) -> None:
-            tasks.start(self._answer(message))
+            tasks.start(self._answer(without_foreign_reply(message)))
 
         subscriptions = [
             await self._client.subscribe("ask.*.*", queue=GATEWAY_QUEUE, cb=ask),
@@ -124,9 +125,8 @@ class Agents:
             machine_id = _machine_id(message.subject.partition(".")[2])
             heartbeat = Heartbeat.model_validate_json(message.data)
         except (InvalidInputError, ValidationError) as error:
-            structlog.get_logger("gateway").warning(
-                "a heartbeat cannot be read", subject=message.subject, why=str(error)
-            )
+            why = invalid(error) if isinstance(error, ValidationError) else error
+            structlog.get_logger("gateway").warning("a heartbeat cannot be read", subject=message.subject, why=str(why))
             return
         if self._follower.mirror.has_machine(machine_id):
             self._metrics.heartbeats.inc()

@@ -28,11 +28,11 @@ from events.errors import InternalError, InvalidInputError, WireloomError
 from events.subjects import GATEWAY_QUEUE, command
 from services.gateway.commander import Commander
 from services.gateway.invalid import invalid
+from services.gateway.replies import without_foreign_reply
 from services.gateway.tasks import Tasks
 
 SERVICE_NAME = "wireloom"
 ANONYMOUS = "bus:anonymous"
-_INBOX = "_INBOX."
 
 
 async def serve_programs(client: Client, commander: Commander, tasks: Tasks, version: str) -> Service:
@@ -67,9 +67,8 @@ def request_schema(command_type: type[Command]) -> str:
 
 def _handler(kind: str, commander: Commander, tasks: Tasks) -> Handler:
     async def handle(request: Request) -> None:
-        message = request._msg
-        # Only an inbox is given on: the allocator may write to subjects that a caller must not choose, such as the log.
-        if commander.allocator_answers and message.reply.startswith(_INBOX):
+        message = without_foreign_reply(request._msg)
+        if commander.allocator_answers and message.reply:
             await _hand_on(kind, commander, message)
         else:
             tasks.start(_answer(kind, commander, message))

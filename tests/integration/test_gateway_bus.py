@@ -160,6 +160,22 @@ async def test_agents_are_told_what_is_wrong(http: httpx2.AsyncClient, client: C
             await bus.ask(client, subject, body, 5)
 
 
+async def test_nobody_has_an_answer_written_to_the_log(http: httpx2.AsyncClient, client: Client) -> None:
+    machine = uuid4()
+    before = (await done(http.get("/api/v1/events")))["last_sequence"]
+    for verb in ("register", "sync", "dance"):
+        await client.publish(f"ask.{machine}.{verb}", b"{}", reply=f"log.{uuid4()}")
+    for body in (b"{}", orjson.dumps({"machine_id": str(machine), "hostname": "db-1"})):
+        await client.publish(command("register-machine"), body, reply=f"log.{uuid4()}")
+
+    async def registered() -> bool:
+        return (await http.get(f"/api/v1/machines/{machine}")).is_success
+
+    await wait_until(registered, what="the last command is executed")
+    await register_machine(http, "db-2")
+    assert (await done(http.get("/api/v1/events")))["last_sequence"] == before + 2
+
+
 async def test_heartbeats_show_who_is_online(http: httpx2.AsyncClient, client: Client) -> None:
     machine, boot = await register_machine(http, "db-1"), uuid4()
 
