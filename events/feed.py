@@ -23,6 +23,10 @@ from nats.aio.subscription import Subscription
 from events.client import BusClient, Entry, header, headers_of, status
 from events.errors import UnavailableError
 
+ANSWER_SECONDS = 2.0
+"""So long the JetStream API is waited for. Of three servers, none answers while a stream's leader is being elected:
+who asks then must ask again, the sooner the better."""
+
 _HEARTBEAT_SECONDS = 1
 _SILENCE_SECONDS = 2.5
 _LOOK_SECONDS = 0.25
@@ -37,14 +41,16 @@ class StreamMissingError(UnavailableError):
     title = "A stream is missing on the bus"
 
 
-async def jetstream(client: Client, verb: str, request: dict[str, Any], *expected_errors: int) -> dict[str, Any]:
+async def jetstream(
+    client: Client, verb: str, request: dict[str, Any], *expected_errors: int, timeout: float = ANSWER_SECONDS
+) -> dict[str, Any]:
     """The answer of the JetStream API to a request. Its refusals are raised but for those that are expected, told by
     their `err_code`.
 
     Raises `StreamMissingError`, `UnavailableError`.
     """
     try:
-        reply = await client.request(f"$JS.API.{verb}", orjson.dumps(request), timeout=5)
+        reply = await client.request(f"$JS.API.{verb}", orjson.dumps(request), timeout=timeout)
     except (nats.errors.Error, TimeoutError) as error:
         raise UnavailableError("JetStream does not answer.", hint="It may be starting: try again.") from error
     answer: dict[str, Any] = orjson.loads(reply.data)
@@ -138,21 +144,26 @@ class _Consumer:
     async def batch(self) -> list[Entry]:
         """What has arrived since the last call, waiting for it; nothing when this consumer is of no use any more."""
         while not self._arrived:
-            await self._let_flow()
             if self._is_lost():
                 return []
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
+            if not self._arrived:
+                await self._let_flow()
         batch, self._arrived = self._arrived, []
+        await self._let_flow()
         return batch
 
     async def _let_flow(self) -> None:
-        """Have the server send more, now that what it sent was taken: a slow reader is not flooded."""
-        replies, self._replies = self._replies, []
-        for reply in replies:
-            await self._client.publish(reply.decode())
+        """Have the server send more while what it sent is being read: a slow reader is not flooded, a fast one does
+        not wait."""
+        if self._replies:
+            replies, self._replies = self._replies, []
+            for reply in replies:
+                await self._client.publish(reply.decode())
+            await asyncio.sleep(0)  # lets nats-py write them to the socket
 
     async def stop(self) -> None:
         if self._subscription is not None:
