@@ -14,7 +14,7 @@ import pytest
 
 from events.errors import UnavailableError
 from services.cli.embedded import EmbeddedServer
-from services.gateway.service import Settings, serve
+from services.gateway.service import Settings, listener, serve
 from tests.support.gateway import allocating, control_plane, create_network, deriving, done, is_ready, register_machine
 from tests.support.waiting import wait_until
 
@@ -335,3 +335,17 @@ async def test_a_taken_port_is_said(bus_url: str) -> None:
         settings = Settings(nats_url=bus_url, port=taken.getsockname()[1])
         with pytest.raises(UnavailableError, match="cannot listen"):
             await serve(settings, asyncio.Event())
+
+
+async def test_an_answer_does_not_wait_for_the_one_before_to_be_acknowledged() -> None:
+    """Nagle's algorithm is off (RFC 1122, section 4.2.3.4): with it, an answer takes some 40 ms."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    with listener("127.0.0.1", 0) as listening:
+        server = await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=listening)
+        async with server:
+            _, caller = await asyncio.open_connection(*listening.getsockname())
+            answering = await accepted
+            assert answering.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for writer in (answering, caller):
+                writer.close()
+                await writer.wait_closed()
