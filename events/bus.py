@@ -21,6 +21,7 @@ ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 """The NATS micro protocol's headers of a refusal; the body is the problem object."""
 
 _STREAM_NAME_IN_USE = 10058
+_DEFINING_SECONDS = 10.0
 
 
 async def connect(
@@ -97,9 +98,11 @@ async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: in
     """
     for stream in streams:
         config = stream.config(replicas)
-        answer = await jetstream(client, f"STREAM.CREATE.{stream.name}", config, _STREAM_NAME_IN_USE)
+        answer = await jetstream(
+            client, f"STREAM.CREATE.{stream.name}", config, _STREAM_NAME_IN_USE, timeout=_DEFINING_SECONDS
+        )
         if "error" in answer:
-            await jetstream(client, f"STREAM.UPDATE.{stream.name}", config)
+            await jetstream(client, f"STREAM.UPDATE.{stream.name}", config, timeout=_DEFINING_SECONDS)
 
 
 async def ask(client: Client, subject: str, body: bytes, timeout: float) -> bytes:

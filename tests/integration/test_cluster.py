@@ -15,7 +15,7 @@ from events import bus
 from events.feed import jetstream
 from events.store.journal import Journal
 from events.subjects import LOG, LOG_STREAM
-from tests.support.callers import calling
+from tests.support.callers import Callers
 from tests.support.cluster import SIZE, Cluster, running_cluster
 from tests.support.fleet import running_fleet
 from tests.support.plane import running_plane
@@ -24,10 +24,10 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
-MACHINES = 600
+MACHINES = 300
 AGENTS = 10
-LONGEST_PAUSE = 15.0
-"""Seconds. A server that is gone is noticed, a leader elected and a request asked again."""
+LONGEST_PAUSE = 20.0
+"""Seconds without any acknowledgement. Electing leaders anew takes the servers 4 to 9 of them, seldom twice that."""
 
 
 @pytest.fixture
@@ -37,24 +37,25 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 
 async def test_the_leader_is_killed_amid_the_work_and_comes_back(cluster: Cluster, tmp_path: Path) -> None:
-    machine_ids = [uuid4() for _ in range(MACHINES)]
+    machine_ids = [uuid4() for _ in range(2 * MACHINES)]
     async with (
         running_plane(cluster.url, replicas=SIZE) as plane,
-        running_fleet(cluster.url, tmp_path / "fleet", machine_ids[::60]) as fleet,
+        running_fleet(cluster.url, tmp_path / "fleet", machine_ids[:: 2 * MACHINES // AGENTS]) as fleet,
     ):
         network_id = await plane.network("office", "172.20.0.0/22")
         await plane.machines(machine_ids)
-        async with calling(plane, network_id, machine_ids) as callers:
-            await callers.reach(150)
-            first = await cluster.leader(LOG_STREAM)
-            cluster.kill(first)
-            await callers.reach(300)
-            cluster.start(first)
+        callers = Callers(plane, network_id)
+        killed: list[str] = []
+        # The second time, the server that was killed first and came back is needed for every write.
+        for share in (machine_ids[:MACHINES], machine_ids[MACHINES:]):
+            async with callers.calling(share):
+                await callers.reach(len(callers.told) + MACHINES // 3)
+                leader = await cluster.leader(LOG_STREAM)
+                victim = leader if leader not in killed else next(name for name in cluster.names if name not in killed)
+                cluster.kill(victim)
+            killed.append(victim)
+            cluster.start(victim)
             await wait_until(cluster.has_all_copies, timeout=60, what="the killed server has caught up")
-            # Now the one that came back is needed for every write.
-            second = await wait_until(lambda: cluster.leader(LOG_STREAM), what="a leader")
-            assert len(callers.told) < MACHINES
-            cluster.kill(next(name for name in cluster.names if name != first) if second == first else second)
         plane.assert_running()
         assert callers.longest_pause < LONGEST_PAUSE
         ledger = await fleet.follows(plane.client, timeout=60)

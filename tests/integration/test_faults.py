@@ -19,7 +19,7 @@ from events.store.journal import Journal
 from events.subjects import LOG
 from services.allocator.application import Allocator, Answer
 from services.cli.embedded import EmbeddedServer
-from tests.support.callers import calling
+from tests.support.callers import Callers
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.ledger import read_ledger
 from tests.support.plane import ACTOR, Plane, running_plane
@@ -90,7 +90,8 @@ async def site(bus_server: EmbeddedServer, tmp_path: Path) -> AsyncIterator[Site
 async def test_crashes_in_the_middle_of_a_thousand_assignments(site: Site, victim: str) -> None:
     crashes = {"bus": site.crash_bus, "fleet": site.crash_fleet, "all": site.crash_all}
     crash = crashes.get(victim) or site.crash(victim)
-    async with calling(site.plane, site.network_id, site.machine_ids) as callers:
+    callers = Callers(site.plane, site.network_id)
+    async with callers.calling(site.machine_ids):
         for count in (300, 700):
             await callers.reach(count)
             assert len(callers.told) < MACHINES
@@ -140,7 +141,8 @@ async def test_two_allocators_at_once_never_give_an_address_twice(bus_url: str) 
 
 async def test_two_allocators_race_and_one_dies(site: Site) -> None:
     await site.plane.start("allocator/second")
-    async with calling(site.plane, site.network_id, site.machine_ids) as callers:
+    callers = Callers(site.plane, site.network_id)
+    async with callers.calling(site.machine_ids):
         await callers.reach(500)
         await site.plane.kill("allocator")
     site.plane.assert_running()

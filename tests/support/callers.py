@@ -27,24 +27,25 @@ class Callers:
     network_id: UUID
     told: dict[UUID, tuple[UUID, IPv4Address]] = field(default_factory=dict)
     """For each acknowledged command its machine and address."""
-    times: list[float] = field(default_factory=list)
-    """When an acknowledgement came."""
-
-    async def work(self, machine_ids: Sequence[UUID]) -> None:
-        """Have all machines assigned."""
-        waiting = list(reversed(machine_ids))
-        async with asyncio.TaskGroup() as group:
-            for number in range(CALLERS):
-                group.create_task(self._call(waiting, over_http=number % 2 == 0))
+    longest_pause: float = 0.0
+    """The longest time, in seconds, that they were at work without any acknowledgement."""
+    _last: float = 0.0
 
     async def reach(self, count: int) -> None:
         """Wait until so many commands are acknowledged."""
         await wait_until(lambda: len(self.told) >= count, timeout=PATIENCE, what=f"{count} acknowledgements")
 
-    @property
-    def longest_pause(self) -> float:
-        """The longest time, in seconds, without any acknowledgement."""
-        return max(after - before for before, after in zip(self.times, self.times[1:], strict=False))
+    @asynccontextmanager
+    async def calling(self, machine_ids: Sequence[UUID]) -> AsyncIterator[None]:
+        """They are at work while the block lasts; at its end all have been answered."""
+        self._last = monotonic()
+        work = asyncio.create_task(self._work(machine_ids))
+        try:
+            yield
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     def assert_kept(self, ledger: Ledger) -> None:
         """Everything that was acknowledged is in the log, as it was acknowledged, exactly once."""
@@ -59,12 +60,19 @@ class Callers:
         assert logged == self.told
         assert len({address for _, address in self.told.values()}) == len(self.told)
 
+    async def _work(self, machine_ids: Sequence[UUID]) -> None:
+        waiting = list(reversed(machine_ids))
+        async with asyncio.TaskGroup() as group:
+            for number in range(CALLERS):
+                group.create_task(self._call(waiting, over_http=number % 2 == 0))
+
     async def _call(self, waiting: list[UUID], *, over_http: bool) -> None:
         while waiting:
             machine_id, command_id = waiting.pop(), uuid4()
             assign = self._over_http if over_http else self._over_bus
             self.told[command_id] = machine_id, await assign(machine_id, command_id)
-            self.times.append(monotonic())
+            now = monotonic()
+            self.longest_pause, self._last = max(self.longest_pause, now - self._last), now
 
     async def _over_bus(self, machine_id: UUID, command_id: UUID) -> IPv4Address:
         outcome = await self.plane.give("assign-machine", command_id, network_id=self.network_id, machine_id=machine_id)
@@ -74,16 +82,3 @@ class Callers:
         path, body = f"{NETWORKS}/{self.network_id}/machines", {"machine_uuid": str(machine_id)}
         answer: Any = await self.plane.change("POST", path, body, command_id)
         return IPv4Address(answer["wg_ip_address"])
-
-
-@asynccontextmanager
-async def calling(plane: Plane, network_id: UUID, machine_ids: Sequence[UUID]) -> AsyncIterator[Callers]:
-    """Callers at work while the block lasts; at its end all have been answered."""
-    callers = Callers(plane, network_id)
-    work = asyncio.create_task(callers.work(machine_ids))
-    try:
-        yield callers
-        await work
-    finally:
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
