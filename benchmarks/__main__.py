@@ -24,7 +24,7 @@ async def main(names: list[str]) -> None:
     """Run the benchmarks named, each on a control plane of its own."""
     results: list[Result] = []
     for name in names:
-        print(f"{name} …", file=sys.stderr)
+        print(f"{name} …", flush=True)
         with TemporaryDirectory(prefix="wireloom-bench-") as folder:
             results += await BENCHMARKS[name](Path(folder))
     show(results)

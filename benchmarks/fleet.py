@@ -8,6 +8,7 @@ all processes of a machine share.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from uuid import UUID
 
 import nats
 import orjson
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -149,6 +151,7 @@ class _RawSocket(asyncio.Protocol):
 
 def main() -> None:
     """Run what the command line says."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     kind, url = sys.argv[1:3]
     order = orjson.loads(sys.stdin.readline())
     with suppress(KeyboardInterrupt):
