@@ -6,6 +6,8 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
+from nats.aio.client import Client
+
 from benchmarks.plane import running_plane
 from benchmarks.result import Result
 from events import feed, log
@@ -20,22 +22,35 @@ async def run(data_dir: Path) -> list[Result]:
     async with running_plane(data_dir, services=("allocator", "gateway")) as plane:
         await plane.machines(EVENTS)
         end = await log.last_sequence(plane.client)
-        messages: list[Entry] = []
-        async with aclosing(feed.entries(plane.client, LOG_STREAM, 0)) as batches:
-            async for batch in batches:
-                messages += batch
-                if batch[-1].sequence >= end:
-                    break
-        rates, floors = [], []
-        for _ in range(3):
-            start = time.perf_counter()
-            for message in messages:
-                log.read_entry(message)
-            floors.append(len(messages) / (time.perf_counter() - start))
-            start = time.perf_counter()
-            async with aclosing(log.follow(plane.client, 0)) as followed:
-                async for events in followed:
-                    if events[-1].sequence >= end:
-                        break
-            rates.append(len(messages) / (time.perf_counter() - start))
-    return [Result(f"replay of {EVENTS:,} events", max(rates), max(floors), "at least", 0.5, "/s")]
+        rate = max([await _replay(plane.client, end) for _ in range(3)])
+        messages = await _messages(plane.client, end)
+        floor = max(_decode(messages) for _ in range(3))
+    return [Result(f"replay of {EVENTS:,} events", rate, floor, "at least", 0.5, "/s")]
+
+
+async def _replay(client: Client, end: int) -> float:
+    """Events per second of reading the log from its beginning. Nothing else is kept in memory meanwhile."""
+    start, count = time.perf_counter(), 0
+    async with aclosing(log.follow(client, 0)) as followed:
+        async for events in followed:
+            count += len(events)
+            if events[-1].sequence >= end:
+                break
+    return count / (time.perf_counter() - start)
+
+
+def _decode(messages: list[Entry]) -> float:
+    start = time.perf_counter()
+    for message in messages:
+        log.read_entry(message)
+    return len(messages) / (time.perf_counter() - start)
+
+
+async def _messages(client: Client, end: int) -> list[Entry]:
+    messages: list[Entry] = []
+    async with aclosing(feed.entries(client, LOG_STREAM, 0)) as batches:
+        async for batch in batches:
+            messages += batch
+            if batch[-1].sequence >= end:
+                break
+    return messages

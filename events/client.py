@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
@@ -18,8 +18,7 @@ Sink = Callable[[bytes, bytes, bytes, bytes], None]
 """Takes the subject, the reply subject, the payload and the header block of a message; what is not there is empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A message that stands in a stream, with its header block as it came."""
 
     sequence: int

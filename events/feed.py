@@ -118,6 +118,7 @@ class _Consumer:
         self._wake = asyncio.Event()
         self._connection = client.stats["reconnects"]
         self._heard = 0.0
+        self._is_heard = False
         self._now = asyncio.get_running_loop().time
         self._subscription: Subscription | None = None
 
@@ -171,12 +172,14 @@ class _Consumer:
                 await self._subscription.unsubscribe()
 
     def _is_lost(self) -> bool:
+        if self._is_heard:
+            self._is_heard, self._heard = False, self._now()
         silent = self._now() - self._heard > _SILENCE_SECONDS
         reconnected = self._client.stats["reconnects"] != self._connection
         return self._broken or silent or reconnected or self._client.is_closed
 
     def _take(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        self._heard = self._now()
+        self._is_heard = True
         if self._broken:
             return
         if not data and status(headers) == b"100":

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from nats.aio.client import Client
@@ -28,8 +28,7 @@ _SUBJECT_START = len(LOG_PREFIX) + 1
 _NO_MESSAGE_FOUND = 10037
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(NamedTuple):
     """An event with its place in the log, and its digest (`events.codec.digest`)."""
 
     sequence: int
