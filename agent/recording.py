@@ -73,11 +73,6 @@ class RecordingDevices:
         for change in changes.peers:
             _apply_peer(found, change)
 
-    def heard_from(self, interface: str, public_key: str, endpoint: str, time: float) -> None:
-        """A peer completed a handshake from `endpoint`."""
-        peers = self._interfaces[interface].peers
-        peers[public_key] = replace(peers[public_key], endpoint=endpoint, last_handshake=time)
-
     def remove(self, interface: str) -> None:
         """See `Devices.remove`."""
         self._interfaces.pop(interface, None)

@@ -63,11 +63,6 @@ def capacity(network: IPv4Network) -> int:
     return network.num_addresses - 2
 
 
-def host_address(network: IPv4Network, index: int) -> IPv4Address:
-    """The address of the host number `index`, counted from 1."""
-    return IPv4Address(int(network.network_address) + index)
-
-
 def host_index(network: IPv4Network, address: IPv4Address) -> int | None:
     """The host number of `address`, from 1, or None where the network cannot assign it."""
     index = int(address) - int(network.network_address)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -25,7 +24,6 @@ BATCH = 1000
 
 _EVENT = EVENT_HEADER.encode()
 _SUBJECT_START = len(LOG_PREFIX) + 1
-_NO_MESSAGE_FOUND = 10037
 
 
 class LoggedEvent(NamedTuple):
@@ -60,11 +58,6 @@ async def read(client: Client, after: int, limit: int, stop: int | None = None) 
     return found
 
 
-async def read_since(client: Client, start: datetime, limit: int) -> list[LoggedEvent]:
-    """The first `limit` events that were written at `start` or later. Raises as `read` does."""
-    return await read(client, await _last_before(client, start), limit)
-
-
 async def follow(client: Client, after: int) -> AsyncGenerator[list[LoggedEvent]]:
     """The events after the sequence `after`, then those to come, without end: each once and in order, across lost
     connections and server restarts. What has arrived comes together, at most `BATCH` at once.
@@ -90,24 +83,3 @@ def read_entry(entry: Entry) -> LoggedEvent:
         ) from error
     event = decode(originator_id, version, topic, entry.data)
     return LoggedEvent(entry.sequence, event, digest(originator_id, version, topic, entry.data))
-
-
-async def _last_before(client: Client, moment: datetime) -> int:
-    """A sequence before which everything was written earlier than `moment`, and nothing after it was."""
-    low, high = 0, await last_sequence(client)
-    while low < high:
-        middle = (low + high) // 2
-        request = {"seq": middle + 1, "next_by_subj": f"{LOG_PREFIX}.>"}
-        answer = await feed.jetstream(client, f"STREAM.MSG.GET.{LOG_STREAM}", request, _NO_MESSAGE_FOUND)
-        if "error" in answer or _written(answer["message"]["time"]) >= moment:
-            high = middle
-        else:
-            low = int(answer["message"]["seq"])
-    return low
-
-
-def _written(text: str) -> datetime:
-    """The moment that the server wrote, which has up to nine decimals (RFC 3339)."""
-    whole, _, decimals = text.removesuffix("Z").partition(".")
-    moment = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    return moment.replace(microsecond=int(decimals[:6].ljust(6, "0") or 0))

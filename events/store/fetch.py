@@ -26,7 +26,6 @@ _NO_MESSAGE_FOUND = 10037
 _ATTEMPT_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
 _PAUSE_SECONDS = 0.05
-_END_OF_BATCH = b"204"
 
 
 async def newest(client: BusClient, stream: str, subject: str) -> Entry | None:

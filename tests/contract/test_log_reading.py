@@ -58,9 +58,7 @@ async def test_parts_of_the_log(client: Client) -> None:
     assert await log.last_sequence(client) == 0
     assert await log.read(client, 0, 10) == []
     events = [registered() for _ in range(5)]
-    await write(client, events[:3])
-    middle = datetime.now(UTC)
-    await write(client, events[3:])
+    await write(client, events)
     assert await log.last_sequence(client) == 5
     whole = await log.read(client, 0, 10)
     assert [logged.event for logged in whole] == events
@@ -69,8 +67,6 @@ async def test_parts_of_the_log(client: Client) -> None:
     assert await log.read(client, 1, 2) == whole[1:3]
     assert await log.read(client, 1, 10, stop=4) == whole[1:4]
     assert await log.read(client, 5, 10) == []
-    assert await log.read_since(client, middle, 10) == whole[3:]
-    assert await log.read_since(client, datetime.now(UTC), 10) == []
 
 
 async def test_what_is_no_event_is_said(client: Client) -> None:
