@@ -32,7 +32,7 @@ from agent.surroundings import SystemSurroundings, endpoint_with_port
 from agent.wireguard_go import WireguardGoDevices
 from events.bus import connect
 from events.errors import NotFoundError, WireloomError
-from events.fields import check_hostname
+from events.fields import check_endpoint, check_hostname
 
 DEFAULT_BUS = "nats://127.0.0.1:7422"
 DEFAULT_STATE_DIR = "/var/lib/wireloom-agent"
@@ -99,7 +99,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _endpoint(text: str) -> str:
     try:
-        endpoint_with_port(text, 1)
+        check_endpoint(endpoint_with_port(text, 1))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text

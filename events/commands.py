@@ -5,14 +5,13 @@ A command carries its own id (`command_id`): sent again with the same id it is e
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from events.domain import Assignment
-from events.fields import Endpoint, Frozen, PublicKey
+from events.fields import Endpoint, Frozen, GivenAddress, PublicKey
 
 MAX_ENDPOINTS = 16
 """How many endpoint candidates a machine may announce for one network."""
@@ -123,7 +122,7 @@ class AssignMachine(Command):
 
     network_id: UUID
     machine_id: UUID
-    address: IPv4Address | None = None
+    address: GivenAddress | None = None
 
 
 class AssignMachines(Command):

@@ -8,9 +8,9 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from events.errors import InvalidNameError
 
@@ -77,10 +77,17 @@ def _check_public_key(key: str) -> str:
     return key
 
 
-def _check_endpoint(endpoint: str) -> str:
+def _check_text(value: Any) -> Any:
+    if not isinstance(value, str | IPv4Address):
+        raise ValueError("an address is written as text, for example 172.16.0.7")
+    return value
+
+
+def check_endpoint(endpoint: str) -> str:
+    """`endpoint` in its canonical form, if another machine can send a packet there. Raises ValueError."""
     host, port = split_endpoint(endpoint)
-    if host.is_unspecified or host.is_multicast:
-        raise ValueError(f"{endpoint} is not an address that a packet can be sent to")
+    if host.is_unspecified or host.is_multicast or getattr(host, "scope_id", None):
+        raise ValueError(f"{shown(endpoint)} is not an address that other machines can send a packet to")
     return join_endpoint(host, port)
 
 
@@ -90,7 +97,7 @@ def split_endpoint(endpoint: str) -> tuple[IPv4Address | IPv6Address, int]:
     Raises ValueError where it is not one.
     """
     host, colon, port = endpoint.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+    if not colon or not (port.isascii() and port.isdigit() and len(port) <= 5) or not 1 <= int(port) <= 65535:
         raise ValueError(f"{shown(endpoint)} is not an endpoint: write address:port, the port from 1 to 65535")
     bracketed = host.startswith("[") and host.endswith("]")
     address = ip_address(host[1:-1] if bracketed else host)
@@ -120,8 +127,12 @@ Moment = Annotated[datetime, AfterValidator(_to_utc), PlainSerializer(_utc_text,
 PublicKey = Annotated[str, AfterValidator(_check_public_key)]
 """A WireGuard public key: 32 bytes in base64."""
 
-Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 """Where a machine may be reached with WireGuard: address and UDP port, canonical."""
 
+
 Address = IPv4Address
+GivenAddress = Annotated[IPv4Address, BeforeValidator(_check_text)]
+"""An address as somebody gives it: text, for a number would be taken as one too."""
+
 Cidr = IPv4Network

@@ -222,6 +222,10 @@ async def test_every_refusal_is_a_problem_that_helps(http: httpx2.AsyncClient) -
     await refusal(http.post(MACHINES, json={"hostname": "db-1"}, headers=actor), 422)
     assert (await refusal(http.get(MACHINES, headers={"host": "evil.example"}), 421))["code"] == "misdirected-request"
     await refusal(http.delete(f"{MACHINES}/{uuid4()}"), 404)
+    place = f"{NETWORKS}/{uuid4()}/machines"
+    for address in (True, 1, 2886729729, "172.16.0.300"):
+        number = await refusal(http.post(place, json={"machine_uuid": str(uuid4()), "wg_ip_address": address}), 422)
+        assert number["field"] == "body.wg_ip_address"
 
 
 async def test_events_in_words(http: httpx2.AsyncClient) -> None:

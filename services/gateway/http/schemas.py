@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from events.commands import AgentVersion
 from events.errors import ConflictError, InvalidInputError
-from events.fields import Cidr, Endpoint, Moment, PublicKey
+from events.fields import Cidr, Endpoint, GivenAddress, Moment, PublicKey
 
 MAX_BATCH = 10_000
 """How many machines one request assigns: what the bus carries in one message, with room to spare."""
@@ -229,7 +229,7 @@ class Assign(_Body):
     """A machine to assign."""
 
     machine_uuid: UUID = Field(examples=[_MACHINE_UUID])
-    wg_ip_address: IPv4Address | None = Field(
+    wg_ip_address: GivenAddress | None = Field(
         None, description="The address it should have; else the lowest free one.", examples=["172.16.0.7"]
     )
 
