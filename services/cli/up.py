@@ -17,7 +17,7 @@ import structlog
 import typer
 
 from events import bus
-from events.errors import UnavailableError
+from events.errors import InvalidInputError, UnavailableError
 from services.cli.datadir import default_data_dir, held
 from services.cli.embedded import EmbeddedServer
 from services.cli.logs import configure_logging
@@ -79,6 +79,12 @@ def up(
     Restarts what dies, and stops everything in order on SIGTERM or Ctrl-C.
     """
     configure_logging(service="up")
+    if replicas > 1 and not nats_url:
+        raise InvalidInputError(
+            f"The bus that wireloom brings along is one server and cannot keep {replicas} copies.",
+            hint="Give a cluster's address with --nats-url, or leave out --replicas and WIRELOOM_REPLICAS.",
+            field="replicas",
+        )
     directory = data_dir or default_data_dir(os.environ, os.geteuid() == 0)
     plan = Plan(directory.absolute(), nats_url, bus_host, bus_port, http_port, replicas)
     asyncio.run(_run(plan))

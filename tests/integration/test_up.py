@@ -117,6 +117,14 @@ def test_no_bus_at_the_url_given(tmp_path: Path) -> None:
     assert f"No message bus answers at {url}." in ended.stderr
 
 
+def test_one_server_keeps_no_copies(data: Path) -> None:
+    refused = run_wireloom("up", "--data-dir", str(data), "--replicas", "3")
+    assert refused.returncode == 2
+    assert "cannot keep 3 copies" in refused.stderr
+    assert "--nats-url" in refused.stderr
+    assert not data.exists()
+
+
 def test_a_service_with_a_wrong_setting_says_which() -> None:
     ended = run_wireloom("serve", "allocator", WIRELOOM_REPLICAS="nine")
     assert ended.code == 2
