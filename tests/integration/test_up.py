@@ -119,7 +119,7 @@ def test_no_bus_at_the_url_given(tmp_path: Path) -> None:
 
 def test_one_server_keeps_no_copies(data: Path) -> None:
     refused = run_wireloom("up", "--data-dir", str(data), "--replicas", "3")
-    assert refused.returncode == 2
+    assert refused.code == 2
     assert "cannot keep 3 copies" in refused.stderr
     assert "--nats-url" in refused.stderr
     assert not data.exists()
