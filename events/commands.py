@@ -55,12 +55,14 @@ class RenameNetwork(Command):
 
 
 class SetDefaultNetwork(Command):
-    """Make a network the default one, or with None have no default."""
+    """Make a network the default one, or with None have no default; where `only_if_default` names a network, only if
+    that one is the default."""
 
     kind: Literal["set-default-network"] = "set-default-network"
     summary = "set the default network"
 
     network_id: UUID | None
+    only_if_default: UUID | None = None
 
 
 class SetRouteReflectorMode(Command):

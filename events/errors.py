@@ -10,6 +10,7 @@
     │   ├── CidrOverlapError        another network's range shares addresses with this one
     │   ├── NetworkFullError        every address of the network is taken
     │   ├── AddressUnavailableError the requested address is taken or not assignable
+    │   ├── IdTakenError            the id belongs to something else
     │   ├── InUseError              machines are still assigned; needs force
     │   ├── KeyTakenError           another machine of the network has this public key
     │   ├── MachineDeletedError     the machine was deleted and its id is spent
@@ -153,6 +154,13 @@ class AddressUnavailableError(ConflictError):
 
     code = "address-unavailable"
     title = "The address is not available"
+
+
+class IdTakenError(ConflictError):
+    """Raised when an id was given that belongs to something of another kind, or is reserved."""
+
+    code = "id-taken"
+    title = "The id belongs to something else"
 
 
 class InUseError(ConflictError):

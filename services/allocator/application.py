@@ -22,7 +22,7 @@ from eventsourcing.utils import EnvType
 
 from events.commands import AssignMachines, Command, DeleteMachine, Outcome
 from events.domain import DomainEvent
-from events.errors import UnavailableError, WireloomError
+from events.errors import InternalError, UnavailableError, WireloomError
 from services.allocator import snapshots
 from services.allocator.aggregates import Aggregate, Machine, Network, Registry, evolve, project
 from services.allocator.decide import ASSIGNMENTS_PER_EVENT, DECIDERS, MAX_BATCH_EVENTS
@@ -160,6 +160,11 @@ class Allocator(Application[UUID]):
             return recalled or desk.decide(command, DECIDERS[type(command)])
         except WireloomError as refusal:
             return refusal
+        except PersistenceError:
+            raise
+        except Exception:
+            self._log.exception("a command failed", kind=type(command).__name__, command=str(command.command_id))
+            return InternalError("The command failed by a fault of ours, and changed nothing.", hint="See the log.")
 
     async def _write(self, desk: Desk, drafts: list[Decided | Answer]) -> bool:
         """Write what the desk recorded. False if the log was ahead, and all must be decided again."""

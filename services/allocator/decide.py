@@ -46,7 +46,6 @@ from events.errors import (
     AddressUnavailableError,
     CidrOverlapError,
     InUseError,
-    InvalidInputError,
     KeyTakenError,
     MachineDeletedError,
     NameTakenError,
@@ -55,7 +54,7 @@ from events.errors import (
 )
 from events.fields import check_hostname, check_network_name
 from services.allocator.aggregates import Machine, Member, Network, NetworkEntry
-from services.allocator.desk import Desk
+from services.allocator.desk import Desk, id_taken
 
 ASSIGNMENTS_PER_EVENT = 500
 """So many at most stand in one event; more become several events of one atomic change."""
@@ -70,10 +69,10 @@ def create_network(desk: Desk, command: CreateNetwork) -> None:
     name = check_network_name(command.name)
     network_cidr = cidr.parse_network_cidr(command.network_cidr)
     _require_free_name(desk, name)
-    if command.network_id in registry.networks or desk.network(command.network_id).version:
-        raise InvalidInputError(
-            f"The network id {command.network_id} is used already.", hint="Choose a new one.", field="network_id"
-        )
+    if command.network_id == REGISTRY_ID or command.network_id in registry.networks:
+        raise id_taken(command.network_id, "the registry" if command.network_id == REGISTRY_ID else "a network")
+    if desk.network(command.network_id).version:
+        raise id_taken(command.network_id, "a deleted network")
     overlapping = registry.overlapping(network_cidr)
     if overlapping is not None:
         raise CidrOverlapError(
@@ -105,6 +104,8 @@ def rename_network(desk: Desk, command: RenameNetwork) -> None:
 def set_default_network(desk: Desk, command: SetDefaultNetwork) -> None:
     """One default at most: setting one clears the other."""
     before = desk.registry.default_network_id
+    if command.only_if_default not in (None, before):
+        return
     if command.network_id is not None:
         _network_entry(desk, command.network_id)
     if command.network_id != before:
@@ -125,7 +126,7 @@ def delete_network(desk: Desk, command: DeleteNetwork) -> None:
     if machine_count and not command.force:
         raise InUseError(
             f"{_machines(machine_count)} still assigned to the network {entry.name}.",
-            hint="Unassign them first, or delete the network by force, which unassigns them all.",
+            hint="Unassign them first, or delete it with force (--force, force=true), which unassigns them all.",
         )
     desk.record(
         NetworkDeleted,
@@ -138,6 +139,8 @@ def delete_network(desk: Desk, command: DeleteNetwork) -> None:
 
 def register_machine(desk: Desk, command: RegisterMachine) -> None:
     """A new machine; a known one keeps its hostname."""
+    if command.machine_id == REGISTRY_ID or command.machine_id in desk.registry.networks:
+        raise id_taken(command.machine_id, "the registry" if command.machine_id == REGISTRY_ID else "a network")
     machine = desk.machine(command.machine_id, assume_new=True)
     if machine is None:
         desk.record(
@@ -179,7 +182,7 @@ def delete_machine(desk: Desk, command: DeleteMachine) -> None:
         names = ", ".join(sorted(entry.name for entry, _ in memberships)[:5])
         raise InUseError(
             f"The machine {machine.hostname} is still assigned to {names}.",
-            hint="Unassign it first, or delete it by force, which takes it out of all its networks.",
+            hint="Unassign it first, or delete it with force (--force, force=true), which unassigns it everywhere.",
         )
     if len(memberships) >= MAX_BATCH_EVENTS:
         raise InUseError(

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from events.commands import Command
 from events.domain import REGISTRY_ID, Assignment, DomainEvent, MachinesAssigned
+from events.errors import IdTakenError
 from services.allocator.aggregates import (
     AGGREGATE_OF,
     Aggregate,
@@ -107,7 +108,19 @@ class Desk:
 
     def _find(self, kind: type[Aggregate], aggregate_id: UUID, *, assume_new: bool = False) -> Aggregate | None:
         found = self.changed.get(aggregate_id)
-        return found if found is not None else self.library.find(kind, aggregate_id, assume_new=assume_new)
+        if found is None:
+            found = self.library.find(kind, aggregate_id, assume_new=assume_new)
+        if found is not None and not isinstance(found, kind):
+            raise id_taken(aggregate_id, _NAMES[type(found)])
+        return found
+
+
+_NAMES: dict[type[Aggregate], str] = {Registry: "the registry", Network: "a network", Machine: "a machine"}
+
+
+def id_taken(taken: UUID, owner: str) -> IdTakenError:
+    """The refusal of an id that belongs to `owner`, something else than is meant."""
+    return IdTakenError(f"The id {taken} belongs to {owner}.", hint="Check the id; for something new choose a new one.")
 
 
 def assignments_of(events: tuple[DomainEvent, ...]) -> tuple[Assignment, ...]:

@@ -16,6 +16,7 @@ from events.commands import (
     CreateNetwork,
     DeleteMachine,
     DeleteNetwork,
+    Outcome,
     RegisterMachine,
     RegisterMembership,
     RenameMachine,
@@ -24,10 +25,13 @@ from events.commands import (
     SetRouteReflectorMode,
     UnassignMachine,
 )
+from events.domain import REGISTRY_ID
 from events.errors import (
     AddressUnavailableError,
     CidrOverlapError,
     CommandIdReusedError,
+    IdTakenError,
+    InternalError,
     InUseError,
     InvalidCidrError,
     InvalidNameError,
@@ -38,6 +42,8 @@ from events.errors import (
     NotFoundError,
     UnavailableError,
 )
+from services.allocator.aggregates import Registry
+from services.allocator.decide import DECIDERS
 from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -81,9 +87,6 @@ def address(allocator: MemoryAllocator, network_id: UUID, machine_id: UUID, want
 
 
 def default_of(allocator: MemoryAllocator) -> UUID | None:
-    from events.domain import REGISTRY_ID
-    from services.allocator.aggregates import Registry
-
     registry = allocator.find(Registry, REGISTRY_ID)
     assert isinstance(registry, Registry)
     return registry.default_network_id
@@ -402,3 +405,70 @@ def _only_after(recorder: PositionedRecorder, aggregate_id: UUID, version: int):
         return select(originator_id, **options)  # type: ignore[arg-type]
 
     return checked
+
+
+class TestOneIdForOneThing:
+    """Networks, machines and the registry never share an id: their events would stand on one subject."""
+
+    def test_a_machine_cannot_take_a_network_s_id(
+        self, allocator: MemoryAllocator, recorder: PositionedRecorder
+    ) -> None:
+        office = network(allocator)
+        written = len(recorder.stored_events)
+        with pytest.raises(IdTakenError):
+            allocator.do(RegisterMachine, machine_id=office, hostname="x")
+        assert len(recorder.stored_events) == written
+        assert address(allocator, office, machine(allocator)) == "172.16.0.1"
+        allocator.do(DeleteNetwork, network_id=office, force=True)
+        with pytest.raises(IdTakenError):
+            allocator.do(RegisterMachine, machine_id=office, hostname="x")
+
+    def test_a_network_cannot_take_a_machine_s_id(self, allocator: MemoryAllocator) -> None:
+        member = machine(allocator)
+        with pytest.raises(IdTakenError):
+            allocator.do(CreateNetwork, network_id=member, name="office", network_cidr="10.0.0.0/8")
+
+    def test_nothing_takes_the_registry_s_id(self, allocator: MemoryAllocator, recorder: PositionedRecorder) -> None:
+        for _ in range(2):
+            with pytest.raises(IdTakenError):
+                allocator.do(RegisterMachine, machine_id=REGISTRY_ID, hostname="x")
+            with pytest.raises(IdTakenError):
+                allocator.do(CreateNetwork, network_id=REGISTRY_ID, name="lab", network_cidr="10.0.0.0/8")
+            if not recorder.stored_events:
+                network(allocator)
+        assert len(recorder.stored_events) == 1
+
+    def test_another_thing_s_id_names_nothing(self, allocator: MemoryAllocator) -> None:
+        office, member = network(allocator), machine(allocator)
+        address(allocator, office, member)
+        with pytest.raises(IdTakenError, match="a network"):
+            address(allocator, office, office)
+        with pytest.raises(NotFoundError):
+            address(allocator, member, member)
+
+
+def test_the_default_is_cleared_only_if_it_still_is_the_one_meant(allocator: MemoryAllocator) -> None:
+    office, lab = network(allocator), network(allocator, "lab", "10.0.0.0/8", is_default=True)
+    assert not allocator.do(SetDefaultNetwork, network_id=None, only_if_default=office).changed
+    assert default_of(allocator) == lab
+    assert allocator.do(SetDefaultNetwork, network_id=None, only_if_default=lab).changed
+    assert default_of(allocator) is None
+
+
+def test_a_fault_of_ours_fails_one_command_only(
+    allocator: MemoryAllocator, recorder: PositionedRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(DECIDERS, RenameMachine, broken)
+    first, second = uuid4(), uuid4()
+    answers = allocator.answers(
+        [
+            RegisterMachine(command_id=uuid4(), actor="test:x", machine_id=first, hostname="a"),
+            RenameMachine(command_id=uuid4(), actor="test:x", machine_id=first, hostname="b"),
+            RegisterMachine(command_id=uuid4(), actor="test:x", machine_id=second, hostname="c"),
+        ]
+    )
+    assert [type(answer) for answer in answers] == [Outcome, InternalError, Outcome]
+    assert len(recorder.stored_events) == 2

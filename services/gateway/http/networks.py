@@ -212,19 +212,19 @@ def _commands_of(change: Change, network_id: UUID, body: NetworkChange) -> list[
 
     Raises `NotFoundError`.
     """
-    _, record = change.gateway.mirror.network(network_id)
+    change.gateway.mirror.network(network_id)
     given = body.model_fields_set
     planned: list[tuple[type[Command], dict[str, object]]] = []
     if "name" in given:
         planned.append((RenameNetwork, {"network_id": network_id, "name": body.name}))
     if "is_default" in given:
-        planned.append((SetDefaultNetwork, {"network_id": network_id if body.is_default else None}))
+        # Having no default concerns this network only while it is the default.
+        target, only_if = (network_id, None) if body.is_default else (None, network_id)
+        planned.append((SetDefaultNetwork, {"network_id": target, "only_if_default": only_if}))
     if "route_reflector_mode" in given:
         planned.append((SetRouteReflectorMode, {"network_id": network_id, "enabled": body.route_reflector_mode}))
     ids = [change.command_id, *(change.another_id(command_type.summary) for command_type, _ in planned[1:])]
     return [
         command_type(command_id=command_id, actor=change.actor, **fields)
         for command_id, (command_type, fields) in zip(ids, planned, strict=True)
-        # Having no default concerns this network only while it is the default.
-        if command_type is not SetDefaultNetwork or body.is_default or record.is_default
     ]

@@ -17,6 +17,14 @@ from events.errors import PROBLEM_TYPE_PREFIX, InternalError, InvalidInputError,
 
 MEDIA_TYPE = "application/problem+json"
 
+_FIELDS = {
+    "address": "wg_ip_address",
+    "machine_id": "machine_uuid",
+    "machine_ids": "machine_uuids",
+    "network_id": "mesh_network_uuid",
+}
+"""What the commands' fields are called over HTTP."""
+
 _HINTS = {
     404: "See /api/v1/openapi.json for what there is.",
     405: "The Allow header names the methods that this address knows.",
@@ -47,7 +55,10 @@ def install(app: FastAPI) -> None:
 async def _wireloom(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireloomError)
     headers = {"Retry-After": "1"} if error.status == 503 else None
-    return problem_response(error.status, error.to_problem(), headers)
+    problem = error.to_problem()
+    if "field" in problem:
+        problem["field"] = _FIELDS.get(problem["field"], problem["field"])
+    return problem_response(error.status, problem, headers)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
