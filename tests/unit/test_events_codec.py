@@ -1,0 +1,185 @@
+"""Events as bytes: what stands in the log must be readable for ever."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import ClassVar
+from uuid import UUID
+
+import pytest
+
+from events import codec
+from events.codec import UnreadableEventError
+from events.domain import (
+    EVENT_TYPES,
+    REGISTRY_ID,
+    Assignment,
+    DefaultNetworkSet,
+    DomainEvent,
+    MachineAgentUpdated,
+    MachineDeleted,
+    MachineRegistered,
+    MachineRenamed,
+    MachinesAssigned,
+    MachinesUnassigned,
+    MembershipRegistered,
+    NetworkCreated,
+    NetworkDeleted,
+    NetworkRenamed,
+    RouteReflectorModeSet,
+)
+
+NETWORK = UUID("11111111-0000-4000-8000-000000000000")
+MACHINE = UUID("22222222-0000-4000-8000-000000000000")
+COMMON = {
+    "originator_version": 7,
+    "previous_hash": "ab" * 32,
+    "time": datetime(2026, 5, 3, 14, 2, tzinfo=UTC),
+    "actor": "cli:alice",
+    "command_id": UUID("33333333-0000-4000-8000-000000000000"),
+}
+HEAD = (
+    '{"previous_hash":"' + "ab" * 32 + '","time":"2026-05-03T14:02:00.000000Z","actor":"cli:alice",'
+    '"command_id":"33333333-0000-4000-8000-000000000000",'
+)
+N, M = f'"network_id":"{NETWORK}"', f'"machine_id":"{MACHINE}"'
+ASSIGNMENT = Assignment(machine_id=MACHINE, address="172.16.0.1")
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+# These bytes stand in logs out there: a change here is a new schema version and an upcast, never a new expectation.
+GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
+    NetworkCreated: (
+        {
+            "network_id": NETWORK,
+            "name": "office",
+            "network_cidr": "172.16.0.0/24",
+            "route_reflector_mode": False,
+            "is_default": True,
+        },
+        "network.created:1",
+        N + ',"name":"office","network_cidr":"172.16.0.0/24","route_reflector_mode":false,"is_default":true}',
+    ),
+    NetworkRenamed: (
+        {"network_id": NETWORK, "name": "hq", "previous_name": "office"},
+        "network.renamed:1",
+        N + ',"name":"hq","previous_name":"office"}',
+    ),
+    DefaultNetworkSet: (
+        {"network_id": None, "previous_network_id": NETWORK},
+        "network.default_set:1",
+        f'"network_id":null,"previous_network_id":"{NETWORK}"}}',
+    ),
+    RouteReflectorModeSet: (
+        {"network_id": NETWORK, "enabled": True},
+        "network.route_reflector_mode_set:1",
+        N + ',"enabled":true}',
+    ),
+    NetworkDeleted: (
+        {"network_id": NETWORK, "name": "hq", "machine_count": 3},
+        "network.deleted:1",
+        N + ',"name":"hq","machine_count":3}',
+    ),
+    MachinesAssigned: (
+        {"network_id": NETWORK, "assignments": (ASSIGNMENT,)},
+        "network.machines_assigned:1",
+        N + ',"assignments":[{' + M + ',"address":"172.16.0.1"}]}',
+    ),
+    MachinesUnassigned: (
+        {"network_id": NETWORK, "assignments": (ASSIGNMENT,)},
+        "network.machines_unassigned:1",
+        N + ',"assignments":[{' + M + ',"address":"172.16.0.1"}]}',
+    ),
+    MembershipRegistered: (
+        {
+            "network_id": NETWORK,
+            "machine_id": MACHINE,
+            "public_key": KEY,
+            "listen_port": 51820,
+            "endpoints": ("192.0.2.1:51820", "[2001:db8::1]:51820"),
+        },
+        "network.membership_registered:1",
+        f'{N},{M},"public_key":"{KEY}","listen_port":51820,"endpoints":["192.0.2.1:51820","[2001:db8::1]:51820"]}}',
+    ),
+    MachineRegistered: (
+        {"machine_id": MACHINE, "hostname": "db-1", "agent_version": "0.1.0"},
+        "machine.registered:1",
+        M + ',"hostname":"db-1","agent_version":"0.1.0"}',
+    ),
+    MachineRenamed: (
+        {"machine_id": MACHINE, "hostname": "db-2", "previous_hostname": "db-1"},
+        "machine.renamed:1",
+        M + ',"hostname":"db-2","previous_hostname":"db-1"}',
+    ),
+    MachineAgentUpdated: (
+        {"machine_id": MACHINE, "agent_version": "0.2.0"},
+        "machine.agent_updated:1",
+        M + ',"agent_version":"0.2.0"}',
+    ),
+    MachineDeleted: (
+        {"machine_id": MACHINE, "hostname": "db-2"},
+        "machine.deleted:1",
+        M + ',"hostname":"db-2"}',
+    ),
+}
+
+
+def test_every_event_has_its_bytes_here() -> None:
+    assert set(GOLDEN) == set(EVENT_TYPES)
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES, ids=lambda event_type: event_type.kind)
+def test_the_bytes_in_the_log_never_change(event_type: type[DomainEvent]) -> None:
+    fields, topic, tail = GOLDEN[event_type]
+    event = event_type(originator_id=REGISTRY_ID, **COMMON, **fields)
+    state = (HEAD + tail).encode()
+    assert codec.topic_of(event_type) == topic
+    assert codec.encode(event) == state
+    assert codec.decode(REGISTRY_ID, 7, topic, state) == event
+
+
+def test_the_digest_covers_place_name_and_content() -> None:
+    digests = {
+        codec.digest(REGISTRY_ID, 1, "network.created:1", b"{}"),
+        codec.digest(NETWORK, 1, "network.created:1", b"{}"),
+        codec.digest(REGISTRY_ID, 2, "network.created:1", b"{}"),
+        codec.digest(REGISTRY_ID, 1, "network.created:2", b"{}"),
+        codec.digest(REGISTRY_ID, 1, "network.created:1", b"{ }"),
+    }
+    assert len(digests) == 5
+    # What `printf '<id> 1 network.created:1\n{}' | sha256sum` says: a log can be verified without our programs.
+    assert codec.digest(REGISTRY_ID, 1, "network.created:1", b"{}") == (
+        "063dc4ef7230dd1d87cdeea0b3ebf50581712595a87396d5698c7a89b7a60435"
+    )
+
+
+@pytest.mark.parametrize(
+    ("topic", "state", "why"),
+    [
+        ("network.exploded:1", b"{}", "not known"),
+        ("network.renamed", b"{}", "not known"),
+        ("network.renamed:2", b"{}", "newer"),
+        ("network.renamed:1", b"{", "damaged"),
+        ("network.renamed:1", b"{}", "damaged"),
+        ("network.renamed:1", b"[]", "damaged"),
+    ],
+)
+def test_what_cannot_be_read_says_why(topic: str, state: bytes, why: str) -> None:
+    with pytest.raises(UnreadableEventError, match=why):
+        codec.decode(REGISTRY_ID, 1, topic, state)
+
+
+def test_older_schemas_are_lifted_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class MachineRenamedLater(MachineRenamed):
+        schema_version: ClassVar[int] = 3
+        reason: str
+
+    monkeypatch.setitem(codec._TYPES, MachineRenamed.kind, MachineRenamedLater)
+    monkeypatch.setitem(codec.UPCASTS, (MachineRenamed.kind, 1), lambda fields: fields | {"why": "unknown"})
+    monkeypatch.setitem(
+        codec.UPCASTS,
+        (MachineRenamed.kind, 2),
+        lambda fields: {("reason" if name == "why" else name): value for name, value in fields.items()},
+    )
+    fields, topic, tail = GOLDEN[MachineRenamed]
+    event = codec.decode(MACHINE, 7, topic, (HEAD + tail).encode())
+    assert event == MachineRenamedLater(originator_id=MACHINE, reason="unknown", **COMMON, **fields)
