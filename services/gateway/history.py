@@ -21,6 +21,9 @@ CHUNK = 1000
 SCANNED = 20_000
 """At most so many events are looked through for one page; a page may then be short, or empty, and not the last."""
 
+SILENCE = 2.0
+"""After so many seconds without an event a follower is told that there was none."""
+
 _PENDING = 4
 
 
@@ -95,17 +98,23 @@ async def newest_first(
 
 async def follow(
     client: Client, after: int, matches: Callable[[DomainEvent], bool], closing: asyncio.Event
-) -> AsyncGenerator[LoggedEvent]:
-    """The matching events after a position and those to come, until `closing` is set."""
+) -> AsyncGenerator[LoggedEvent | None]:
+    """The matching events after a position and those to come, until `closing` is set; None after each `SILENCE`
+    seconds without anything."""
     arrived: asyncio.Queue[list[LoggedEvent]] = asyncio.Queue(_PENDING)
     reading = asyncio.create_task(_read(client, after, arrived))
     closed = asyncio.create_task(closing.wait())
     coming = asyncio.create_task(arrived.get())
     try:
         while True:
-            await asyncio.wait({reading, closed, coming}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {reading, closed, coming}, timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED
+            )
             if closed.done():
                 return
+            if not done:
+                yield None
+                continue
             if not coming.done():
                 reading.result()
             events, coming = coming.result(), asyncio.create_task(arrived.get())

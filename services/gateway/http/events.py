@@ -53,10 +53,14 @@ async def follow_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow what happens, as server-sent events: `id` is the log position, `data` one event as in the list.
 
-    A comment is sent now and then, so that a lost connection is noticed.
+    A comment is sent when nothing happens for two seconds, so that both ends notice a lost connection soon, and a
+    program that waits in a read can be interrupted.
     """
     matches = history.about(query.network, query.machine)
     async for logged in history.follow(gateway.client, start, matches, gateway.closing):
+        if logged is None:
+            yield ServerSentEvent(comment="nothing yet")
+            continue
         view = event_view(logged, gateway.mirror.name_of)
         yield ServerSentEvent(id=str(logged.sequence), raw_data=view.model_dump_json())
 
