@@ -90,7 +90,19 @@ def test_exit_codes(plane: ControlPlane, arguments: list[str], code: int, said: 
 
 def test_following_the_log_goes_on_through_a_killed_gateway_until_interrupted(plane: ControlPlane) -> None:
     plane.run("network", "create", "followed", "10.3.0.0/24")
-    command = [sys.executable, "-m", "services.cli", "log", "--follow", "--json", "-n", "followed"]
+    # Whoever runs the tests may ignore SIGINT, as a shell's background jobs do, and that would be inherited.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "services.cli",
+        "log",
+        "--follow",
+        "--json",
+        "-n",
+        "followed",
+    ]
     with subprocess.Popen(
         command,
         env=environment(WIRELOOM_URL=plane.url),
