@@ -9,6 +9,7 @@ iproute2=ip
 iputils-ping=ping
 nftables=nft
 qemu-system-x86=qemu-system-x86_64
+systemd=systemd-analyze
 tcpdump=tcpdump
 util-linux=unshare
 wireguard-go=wireguard-go
