@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import nats.errors
 import structlog
 from nats.aio.msg import Msg
 from pydantic import Field, ValidationError
@@ -92,11 +93,15 @@ class _Clerk:
 
 
 async def _reply(messages: list[Msg], answers: list[Answer]) -> None:
+    """Send each its answer. One that cannot be sent is logged: whoever waits for it asks again by the command's id."""
     for message, answer in zip(messages, answers, strict=True):
-        if isinstance(answer, Outcome):
-            await message.respond(answer.model_dump_json().encode())
-        else:
-            await bus.refuse(message, answer)
+        try:
+            if not isinstance(answer, Outcome):
+                await bus.refuse(message, answer)
+            elif message.reply:
+                await message.respond(answer.model_dump_json().encode())
+        except nats.errors.Error as error:
+            structlog.get_logger("allocator").warning("an answer could not be sent", error=repr(error))
 
 
 def _not_a_command(error: ValidationError) -> WireloomError:
