@@ -141,13 +141,14 @@ def register_machine(desk: Desk, command: RegisterMachine) -> None:
     """A new machine; a known one keeps its hostname."""
     if command.machine_id == REGISTRY_ID or command.machine_id in desk.registry.networks:
         raise id_taken(command.machine_id, "the registry" if command.machine_id == REGISTRY_ID else "a network")
+    hostname = check_hostname(command.hostname)
     machine = desk.machine(command.machine_id, assume_new=True)
     if machine is None:
         desk.record(
             MachineRegistered,
             command.machine_id,
             machine_id=command.machine_id,
-            hostname=check_hostname(command.hostname),
+            hostname=hostname,
             agent_version=command.agent_version,
         )
     elif machine.deleted:
