@@ -135,8 +135,12 @@ class ControlPlane:
         with httpx2.Client(base_url=self.url, trust_env=False, timeout=60) as http, ThreadPoolExecutor(32) as pool:
 
             def register(hostname: str) -> str:
-                answer = http.post("/api/v1/machines", json={"hostname": hostname})
-                return str(answer.raise_for_status().json()["uuid"])
+                answer = http.post("/api/v1/machines", json={"hostname": hostname}).raise_for_status()
+                if answer.status_code == 202:  # done, but not shown yet: a leader is being elected, for example
+                    place = answer.headers["Location"]
+                    wait_until_sync(lambda: http.get(place).is_success, 30, f"{place} is shown")
+                    answer = http.get(place)
+                return str(answer.json()["uuid"])
 
             return list(pool.map(register, hostnames))
 
