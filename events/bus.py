@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import nats.errors
 import orjson
@@ -24,16 +28,32 @@ _STREAM_NAME_IN_USE = 10058
 _DEFINING_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How a program shows the bus who it is, and knows that it is the right bus."""
+
+    token: Callable[[], str]
+    """Its token (JWT), asked for at every connection."""
+    sign: Callable[[bytes], bytes]
+    """Signs what the server asks it to, with the key that the token names."""
+    inbox: str
+    """The prefix of its inboxes (`events.trust.permissions.inbox`)."""
+    tls: ssl.SSLContext | None
+    """Trusts the bus's certificate; None for a bus without TLS."""
+
+
 async def connect(
     url: str,
     name: str,
+    credentials: Credentials | None = None,
     *,
+    inbox: str = "_INBOX",
     on_disconnect: Callable[[], None] | None = None,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
 ) -> BusClient:
     """A connection to the bus, waited for until a server answers, that reconnects for ever. `url` may name several
-    servers, separated by commas.
+    servers, separated by commas. Without `credentials`, answers arrive below `inbox`.
 
     `on_disconnect` is called whenever the connection is lost, `on_reconnect` when it is back, and `on_closed` when it
     has ended for good.
@@ -82,6 +102,7 @@ async def connect(
             disconnected_cb=on_lost,
             reconnected_cb=on_back,
             closed_cb=on_close,
+            **_identity(credentials, inbox),
         )
         return client
     except (nats.errors.Error, OSError, TimeoutError) as error:
@@ -89,6 +110,17 @@ async def connect(
             f"There is no message bus to connect to at {url}.",
             hint="Give the right address in NATS_URL, for example nats://127.0.0.1:7422.",
         ) from error
+
+
+def _identity(credentials: Credentials | None, inbox: str) -> dict[str, Any]:
+    if credentials is None:
+        return {"inbox_prefix": inbox}
+    tls = {"tls": credentials.tls} if credentials.tls is not None else {}
+    return tls | {
+        "user_jwt_cb": lambda: bytearray(credentials.token().encode()),
+        "signature_cb": lambda nonce: base64.b64encode(credentials.sign(nonce.encode())),
+        "inbox_prefix": credentials.inbox,
+    }
 
 
 async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: int) -> None:

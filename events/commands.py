@@ -5,19 +5,36 @@ A command carries its own id (`command_id`): sent again with the same id it is e
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from events.domain import Assignment
-from events.fields import Endpoint, Frozen, GivenAddress, PublicKey
+from events.fields import AccountRole, Endpoint, Frozen, GivenAddress, IdentityKey, PublicKey, SecretHash, TokenUse
 
 MAX_ENDPOINTS = 16
 """How many endpoint candidates a machine may announce for one network."""
 
 Actor = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 """Who gives a command: `kind:name`, for example `cli:alice` or `machine:<uuid>`; printable ASCII, no spaces."""
+
+Lifetime = Literal["10m", "1d", "7d", "30d", "90d", "365d"]
+"""How long a token counts."""
+
+LIFETIMES: dict[Lifetime, timedelta] = {
+    "10m": timedelta(minutes=10),
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+    "365d": timedelta(days=365),
+}
+SESSION_LIFETIME = timedelta(hours=12)
+"""How long a browser stays signed in."""
+
+MAX_USES = 1_000_000
 
 AgentVersion = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._+-]*$")]
 
@@ -160,6 +177,134 @@ class RegisterMembership(Command):
     endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=MAX_ENDPOINTS)] = ()
 
 
+class RotateKeys(Command):
+    """Have a machine make itself new WireGuard keys, in one network or, with None, in all that it is in."""
+
+    kind: Literal["rotate-keys"] = "rotate-keys"
+    summary = "have a machine rotate its keys"
+
+    machine_id: UUID
+    network_id: UUID | None = None
+
+
+class RevokeMachine(Command):
+    """Take a machine out of all its networks and never let it in again, in one change."""
+
+    kind: Literal["revoke-machine"] = "revoke-machine"
+    summary = "revoke a machine"
+
+    machine_id: UUID
+
+
+class CreateBootstrapToken(Command):
+    """Make a token that lets machines in. Only its hash is given."""
+
+    kind: Literal["create-bootstrap-token"] = "create-bootstrap-token"
+    summary = "create a bootstrap token"
+
+    token_id: UUID
+    secret_hash: SecretHash
+    lifetime: Lifetime = "10m"
+    uses: Annotated[int, Field(ge=1, le=MAX_USES)] | None = 1
+    """How many machines it lets in; None for any number."""
+    network_id: UUID | None = None
+
+
+class RevokeBootstrapToken(Command):
+    """Have a bootstrap token let nobody in any more."""
+
+    kind: Literal["revoke-bootstrap-token"] = "revoke-bootstrap-token"
+    summary = "revoke a bootstrap token"
+
+    token_id: UUID
+
+
+class EnrolMachine(Command):
+    """Let a machine in that holds a bootstrap token, and has proved to the gateway that it has the identity key. It is
+    made known, and joins the token's network, or else the default one if there is one.
+
+    A machine that has enrolled with the same key before is the same machine: no use is spent.
+    """
+
+    kind: Literal["enrol-machine"] = "enrol-machine"
+    summary = "enrol a machine"
+
+    machine_id: UUID
+    identity_key: IdentityKey
+    hostname: str
+    agent_version: AgentVersion = ""
+    secret_hash: SecretHash
+    """Of the token that the machine showed."""
+
+
+class CreateAccount(Command):
+    """Give a person or program an account."""
+
+    kind: Literal["create-account"] = "create-account"
+    summary = "create an account"
+
+    account_id: UUID
+    name: str
+    role: AccountRole
+
+
+class CreateFirstAccount(Command):
+    """Make the first account, an admin, with an API token. Nothing happens where there is an account already."""
+
+    kind: Literal["create-first-account"] = "create-first-account"
+    summary = "create the first account"
+
+    account_id: UUID
+    name: str
+    token_id: UUID
+    secret_hash: SecretHash
+
+
+class SetAccountRole(Command):
+    """Give an account another role. There is always an admin."""
+
+    kind: Literal["set-account-role"] = "set-account-role"
+    summary = "set an account's role"
+
+    account_id: UUID
+    role: AccountRole
+
+
+class DeleteAccount(Command):
+    """Delete an account and its tokens. There is always an admin."""
+
+    kind: Literal["delete-account"] = "delete-account"
+    summary = "delete an account"
+
+    account_id: UUID
+
+
+class IssueApiToken(Command):
+    """Make a token that speaks for an account. Only its hash is given."""
+
+    kind: Literal["issue-api-token"] = "issue-api-token"
+    summary = "issue an API token"
+
+    token_id: UUID
+    account_id: UUID
+    name: str
+    role: AccountRole
+    """At most the account's own."""
+    use: TokenUse = "api"
+    secret_hash: SecretHash
+    lifetime: Lifetime | None = None
+    """None: until it is revoked; for a session always `SESSION_LIFETIME`."""
+
+
+class RevokeApiToken(Command):
+    """Have an API token speak for nobody any more."""
+
+    kind: Literal["revoke-api-token"] = "revoke-api-token"
+    summary = "revoke an API token"
+
+    token_id: UUID
+
+
 AnyCommand = Annotated[
     CreateNetwork
     | RenameNetwork
@@ -172,7 +317,18 @@ AnyCommand = Annotated[
     | AssignMachine
     | AssignMachines
     | UnassignMachine
-    | RegisterMembership,
+    | RegisterMembership
+    | RotateKeys
+    | RevokeMachine
+    | CreateBootstrapToken
+    | RevokeBootstrapToken
+    | EnrolMachine
+    | CreateAccount
+    | CreateFirstAccount
+    | SetAccountRole
+    | DeleteAccount
+    | IssueApiToken
+    | RevokeApiToken,
     Field(discriminator="kind"),
 ]
 
@@ -192,7 +348,21 @@ COMMAND_TYPES: tuple[type[Command], ...] = (
     AssignMachines,
     UnassignMachine,
     RegisterMembership,
+    RotateKeys,
+    RevokeMachine,
+    CreateBootstrapToken,
+    RevokeBootstrapToken,
+    EnrolMachine,
+    CreateAccount,
+    CreateFirstAccount,
+    SetAccountRole,
+    DeleteAccount,
+    IssueApiToken,
+    RevokeApiToken,
 )
+
+INTERNAL_COMMANDS: tuple[type[Command], ...] = (RegisterMembership, EnrolMachine, CreateFirstAccount)
+"""Those that only the control plane's own parts give, for somebody whose right they have checked: never a program."""
 
 
 class Outcome(Frozen):

@@ -5,8 +5,9 @@ without gaps). Its `kind` is its name in the log and never changes; `schema_vers
 `events.codec` lifts older ones. `previous_hash` is the digest of the aggregate's event before it
 (`events.codec.digest`), so that a change to the past breaks the chain.
 
-Three kinds of aggregate: the account's one *registry* (which networks there are), each *network*'s roster (who is in
-it, and at which address), and each *machine*.
+Four kinds of aggregate: the one *registry* (which networks there are), the one *access* list (who may do what, and with
+which keys and tokens), each *network*'s roster (who is in it, and at which address), and each *machine*. No event holds
+a secret: of tokens only their hashes, of keys only the public halves.
 """
 
 from __future__ import annotations
@@ -14,10 +15,24 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from events.fields import Address, Cidr, Endpoint, Frozen, Moment, PublicKey
+from events.fields import (
+    AccountRole,
+    Address,
+    Cidr,
+    Endpoint,
+    Frozen,
+    IdentityKey,
+    Moment,
+    PublicKey,
+    SecretHash,
+    TokenUse,
+)
 
 REGISTRY_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a01")
 """The id of the account's registry."""
+
+ACCESS_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a02")
+"""The id of the access list."""
 
 GENESIS_HASH = ""
 """The `previous_hash` of an aggregate's first event."""
@@ -162,6 +177,108 @@ class MachineDeleted(DomainEvent):
     hostname: str
 
 
+class KeyRotationRequested(DomainEvent):
+    """A machine is to make itself a new WireGuard key in one network; `generation` counts such requests from 1."""
+
+    kind = "network.key_rotation_requested"
+
+    network_id: UUID
+    machine_id: UUID
+    generation: int
+
+
+class BootstrapTokenCreated(DomainEvent):
+    """A token was made that lets machines in: `uses` of them (None for any number), until `expires_at`. They join
+    `network_id`, or where it is None the network that is the default then."""
+
+    kind = "access.bootstrap_token_created"
+
+    token_id: UUID
+    secret_hash: SecretHash
+    expires_at: Moment
+    uses: int | None
+    network_id: UUID | None
+
+
+class BootstrapTokenRevoked(DomainEvent):
+    """A bootstrap token lets nobody in any more."""
+
+    kind = "access.bootstrap_token_revoked"
+
+    token_id: UUID
+
+
+class MachineEnrolled(DomainEvent):
+    """A machine proved that it has an identity key, and was let in by a bootstrap token, one use of which is spent."""
+
+    kind = "access.machine_enrolled"
+
+    machine_id: UUID
+    identity_key: IdentityKey
+    token_id: UUID
+
+
+class MachineRevoked(DomainEvent):
+    """A machine's identity key counts no more, for good."""
+
+    kind = "access.machine_revoked"
+
+    machine_id: UUID
+    identity_key: IdentityKey
+
+
+class AccountCreated(DomainEvent):
+    """A person or program got an account."""
+
+    kind = "access.account_created"
+
+    account_id: UUID
+    name: str
+    role: AccountRole
+
+
+class AccountRoleSet(DomainEvent):
+    """An account has another role."""
+
+    kind = "access.account_role_set"
+
+    account_id: UUID
+    role: AccountRole
+    previous_role: AccountRole
+
+
+class AccountDeleted(DomainEvent):
+    """An account is gone, and with it all its tokens."""
+
+    kind = "access.account_deleted"
+
+    account_id: UUID
+    name: str
+
+
+class ApiTokenIssued(DomainEvent):
+    """A token was made that speaks for an account, with at most `role`. `use` tells a browser's session apart."""
+
+    kind = "access.api_token_issued"
+
+    token_id: UUID
+    account_id: UUID
+    name: str
+    role: AccountRole
+    use: TokenUse
+    secret_hash: SecretHash
+    expires_at: Moment | None
+
+
+class ApiTokenRevoked(DomainEvent):
+    """An API token speaks for nobody any more."""
+
+    kind = "access.api_token_revoked"
+
+    token_id: UUID
+    account_id: UUID
+
+
 EVENT_TYPES: tuple[type[DomainEvent], ...] = (
     NetworkCreated,
     NetworkRenamed,
@@ -175,4 +292,14 @@ EVENT_TYPES: tuple[type[DomainEvent], ...] = (
     MachineRenamed,
     MachineAgentUpdated,
     MachineDeleted,
+    KeyRotationRequested,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
+    MachineEnrolled,
+    MachineRevoked,
+    AccountCreated,
+    AccountRoleSet,
+    AccountDeleted,
+    ApiTokenIssued,
+    ApiTokenRevoked,
 )

@@ -14,7 +14,14 @@
     │   ├── InUseError              machines are still assigned; needs force
     │   ├── KeyTakenError           another machine of the network has this public key
     │   ├── MachineDeletedError     the machine was deleted and its id is spent
-    │   └── CommandIdReusedError    one command id was used for two different commands
+    │   ├── CommandIdReusedError    one command id was used for two different commands
+    │   ├── IdentityTakenError      the machine or the identity key has enrolled as something else
+    │   └── LastAdminError          nobody could manage the control plane any more
+    ├── UnauthenticatedError    nobody knows who asks
+    ├── ForbiddenError          who asks may not do this
+    │   ├── TokenRefusedError       a bootstrap token does not (or no longer) let anybody in
+    │   └── MachineRevokedError     the machine was revoked, for good
+    ├── RateLimitedError        too many requests; wait
     ├── UnavailableError        a part of the control plane does not answer; try again
     └── InternalError           a fault of ours
 
@@ -189,6 +196,61 @@ class CommandIdReusedError(ConflictError):
 
     code = "command-id-reused"
     title = "The command id belongs to another command"
+
+
+class IdentityTakenError(ConflictError):
+    """Raised when a machine enrols with another key than before, or with a key that another machine has."""
+
+    code = "identity-taken"
+    title = "The identity belongs to another machine"
+
+
+class LastAdminError(ConflictError):
+    """Raised when a change would leave no account with the role admin."""
+
+    code = "last-admin"
+    title = "There must be an admin"
+
+
+class UnauthenticatedError(WireloomError):
+    """Raised when a request does not show who asks, or shows a token that does not count."""
+
+    code = "unauthenticated"
+    title = "Sign in first"
+    status = 401
+    exit_code = 6
+
+
+class ForbiddenError(WireloomError):
+    """Raised when who asks may not do this."""
+
+    code = "forbidden"
+    title = "This is not allowed"
+    status = 403
+    exit_code = 6
+
+
+class TokenRefusedError(ForbiddenError):
+    """Raised when a bootstrap token is unknown, expired, revoked or used up."""
+
+    code = "token-refused"
+    title = "The bootstrap token lets nobody in"
+
+
+class MachineRevokedError(ForbiddenError):
+    """Raised when a machine that was revoked asks for anything."""
+
+    code = "machine-revoked"
+    title = "The machine was revoked"
+
+
+class RateLimitedError(WireloomError):
+    """Raised when somebody asks too often."""
+
+    code = "rate-limited"
+    title = "Too many requests"
+    status = 429
+    exit_code = 5
 
 
 class UnavailableError(WireloomError):

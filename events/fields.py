@@ -8,11 +8,12 @@ import re
 import unicodedata
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints
 
 from events.errors import InvalidNameError
+from events.trust.keys import check_public
 
 NAME_MAX = 63
 HOSTNAME_MAX = 253
@@ -55,6 +56,21 @@ def check_hostname(name: str) -> str:
             f"{shown(name)} cannot be a machine's hostname.",
             hint="Use letters, digits and hyphens in parts of up to 63, joined by dots, for example db-1.example.org.",
             field="hostname",
+        )
+    return name
+
+
+def check_label(name: str, what: str) -> str:
+    """`name` if an account or API token (`what`) may have it: by the rule for networks' names. Raises
+    `InvalidNameError`."""
+    if len(name) > NAME_MAX or not _NAME.fullmatch(name):
+        raise InvalidNameError(
+            f"{shown(name)} cannot be the name of {what}.",
+            hint=(
+                "Use 1 to 63 letters, digits, dots, underscores or hyphens, beginning and ending with a letter or "
+                "digit, for example alice or ci-pipeline."
+            ),
+            field="name",
         )
     return name
 
@@ -130,6 +146,22 @@ PublicKey = Annotated[str, AfterValidator(_check_public_key)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 """Where a machine may be reached with WireGuard: address and UDP port, canonical."""
 
+
+def _check_identity_key(key: str) -> str:
+    return check_public(key, "user")
+
+
+IdentityKey = Annotated[str, AfterValidator(_check_identity_key)]
+"""A machine's public identity key: a NATS user key (`events.trust.keys`)."""
+
+SecretHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""The SHA-256 of a token, in hex (`events.trust.tokens`)."""
+
+AccountRole = Literal["viewer", "operator", "admin"]
+"""What an account or API token may do: see; change networks and machines too; manage accounts and keys too."""
+
+TokenUse = Literal["api", "session"]
+"""What an API token is for: a program or the command line, or a browser."""
 
 Address = IPv4Address
 GivenAddress = Annotated[IPv4Address, BeforeValidator(_check_text)]

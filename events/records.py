@@ -1,7 +1,8 @@
 """The derived records: what the topology service makes of the log, for the gateway and the agents.
 
 A record stands under one subject of the STATE stream, which holds the newest only and repeats it live
-(`events.subjects`). Each belongs to a *scope*: a network (heard by all its machines) or a machine (heard by it alone).
+(`events.subjects`). Each belongs to a *scope*: a network (heard by all its machines), a machine (heard by it alone), or
+a part of the access list (heard by gateways alone).
 A scope has a revision that rises by one with each of its records, so a listener that holds revision `n` and hears a
 record whose `previous` is not `n` knows that it missed something.
 """
@@ -13,7 +14,18 @@ from uuid import UUID
 
 from pydantic import Field
 
-from events.fields import Address, Cidr, Endpoint, Moment, PublicKey, Tolerant
+from events.fields import (
+    AccountRole,
+    Address,
+    Cidr,
+    Endpoint,
+    IdentityKey,
+    Moment,
+    PublicKey,
+    SecretHash,
+    TokenUse,
+    Tolerant,
+)
 
 
 class NetworkRecord(Tolerant):
@@ -64,9 +76,75 @@ class MembershipRecord(Tolerant):
     network_cidr: Cidr
     address: Address
     assigned_at: Moment
+    key_generation: int = 0
+    """How often the machine was told to make itself a new key here."""
 
 
-Body = Annotated[NetworkRecord | PeerRecord | MachineRecord | MembershipRecord, Field(discriminator="kind")]
+class BootstrapTokenRecord(Tolerant):
+    """A bootstrap token, also one that is used up, expired or revoked."""
+
+    kind: Literal["bootstrap"] = "bootstrap"
+
+    token_id: UUID
+    secret_hash: SecretHash
+    created_at: Moment
+    created_by: str
+    expires_at: Moment
+    uses: int | None
+    used: int
+    network_id: UUID | None
+    revoked_at: Moment | None = None
+
+
+class IdentityRecord(Tolerant):
+    """A machine that enrolled, and the key by which it is known; kept when it is revoked or deleted."""
+
+    kind: Literal["identity"] = "identity"
+
+    machine_id: UUID
+    identity_key: IdentityKey
+    enrolled_at: Moment
+    token_id: UUID
+    revoked_at: Moment | None = None
+
+
+class AccountRecord(Tolerant):
+    """An account."""
+
+    kind: Literal["account"] = "account"
+
+    account_id: UUID
+    name: str
+    role: AccountRole
+    created_at: Moment
+
+
+class ApiTokenRecord(Tolerant):
+    """An API token that was not revoked."""
+
+    kind: Literal["token"] = "token"
+
+    token_id: UUID
+    account_id: UUID
+    name: str
+    role: AccountRole
+    use: TokenUse
+    secret_hash: SecretHash
+    created_at: Moment
+    expires_at: Moment | None
+
+
+Body = Annotated[
+    NetworkRecord
+    | PeerRecord
+    | MachineRecord
+    | MembershipRecord
+    | BootstrapTokenRecord
+    | IdentityRecord
+    | AccountRecord
+    | ApiTokenRecord,
+    Field(discriminator="kind"),
+]
 
 
 class Record(Tolerant):
@@ -89,6 +167,16 @@ class SubjectRecord(Tolerant):
     record: Record
 
 
+class SignedRecord(Tolerant):
+    """A record as it stands in STATE, to the byte, so that its signature can be checked."""
+
+    subject: str
+    payload: str
+    """The record's JSON."""
+    signature: str = ""
+    """As `events.trust.signing` makes it; empty where the control plane has no keys."""
+
+
 class SyncRequest(Tolerant):
     """An agent asks for the records of a scope (`network:<uuid>` or `machine:<uuid>`) after a revision."""
 
@@ -109,7 +197,7 @@ class SyncReply(Tolerant):
     """The scope does not exist (any more), or is not the agent's to hear."""
     more: bool = False
     """There is more: ask again from `revision`."""
-    records: tuple[SubjectRecord, ...] = ()
+    records: tuple[SignedRecord, ...] = ()
 
 
 class RegisterRequest(Tolerant):
@@ -135,3 +223,7 @@ class Heartbeat(Tolerant):
     counter: int
     leaving: bool = False
     """The agent stops on purpose: the machine counts as offline at once."""
+    applied: dict[UUID, int] = Field(default_factory=dict)
+    """For each network, the revision up to which its interface agrees with the records."""
+    refused: dict[str, int] = Field(default_factory=dict)
+    """How many records were refused since the agent started, by reason (`agent.trust.Reason`)."""

@@ -14,10 +14,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from events.feed import feed, jetstream, last_sequence
 from events.records import Record, SubjectRecord
 from events.subjects import STATE_PREFIX, STATE_STREAM
+from events.trust.signing import SIGNATURE_HEADER
 
 _NO_MESSAGE_FOUND = 10037
 
@@ -37,6 +39,8 @@ class StateDump:
 
     entries: list[tuple[str, bytes]]
     """Each subject with its record's bytes, in the order in which they were written."""
+    signatures: dict[str, str]
+    """The signature that stands beside each of the records, where there is one."""
     last_sequence: int
     """STATE's own sequence, not a position of the log; 0 if nothing was ever written."""
 
@@ -55,25 +59,31 @@ def decode_record(payload: bytes) -> Record:
     return Record.model_validate_json(payload)
 
 
+def signature_of(message: Msg) -> str:
+    """The signature that stands beside a record; empty where there is none."""
+    return (message.headers or {}).get(SIGNATURE_HEADER, "")
+
+
 async def load(client: Client) -> StateDump:
     """All records that STATE holds. Raises `UnavailableError`."""
     end, newest = await _end(client)
     if newest is None:
-        return StateDump([], end)
-    held: dict[str, tuple[int, bytes]] = {}
+        return StateDump([], {}, end)
+    held: dict[str, tuple[int, bytes, str]] = {}
     async with aclosing(feed(client, STATE_STREAM, 0)) as batches:
         async for batch in batches:
             for sequence, message in batch:
-                held[message.subject] = sequence, message.data
+                held[message.subject] = sequence, message.data, signature_of(message)
             if batch[-1][0] < newest.sequence:
                 continue
             # What was replaced meanwhile stands further on: the dump is whole only when nothing is.
             end, newest = await _end(client)
             if newest is None or batch[-1][0] >= newest.sequence:
                 break
-    ordered = sorted((sequence, subject, payload) for subject, (sequence, payload) in held.items())
+    ordered = sorted((sequence, subject, payload) for subject, (sequence, payload, _) in held.items())
     last = ordered[-1][0]
-    return StateDump([(subject, payload) for _, subject, payload in ordered], max(end, last))
+    signatures = {subject: signature for subject, (_, _, signature) in held.items() if signature}
+    return StateDump([(subject, payload) for _, subject, payload in ordered], signatures, max(end, last))
 
 
 async def follow(client: Client, after_sequence: int) -> AsyncGenerator[list[SubjectRecord]]:

@@ -6,11 +6,12 @@
 | `snapshot.<aggregate>` | allocator | allocator (SNAPSHOTS: only to start quickly) |
 | `state.network.<network>.info`, `.peer.<machine>` | topology | gateway (STATE) |
 | `state.machine.<machine>.info`, `.network.<network>` | topology | gateway (STATE) |
+| `state.access.bootstrap.<token>`, `.identity.<machine>`, `.account.<account>`, `.token.<token>` | topology | gateway |
 | `live.…` | the server, repeating `state.…` | agents |
 | `ask.<machine>.<verb>` | the machine's agent | gateway |
 | `beat.<machine>` | the machine's agent | gateway |
 | `allocator.execute` | gateway | allocator |
-| `wireloom.command.<kind>` | programs | gateway |
+| `wireloom.command.<principal>.<kind>` | programs | gateway |
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ EVENT_HEADER = "Wl-Event"
 ALLOCATOR_EXECUTE = "allocator.execute"
 ALLOCATOR_QUEUE = "allocator"
 COMMAND_PREFIX = "wireloom.command"
+ANYBODY = "anybody"
+"""Who gives commands where the bus does not ask who one is."""
 GATEWAY_QUEUE = "gateway"
 
 ScopeKind = Literal["network", "machine"]
-AskVerb = Literal["register", "membership", "sync"]
+AskVerb = Literal["register", "membership", "sync", "ring"]
+AccessPart = Literal["bootstrap", "identity", "account", "token"]
 
 
 def log_subject(aggregate_id: UUID) -> str:
@@ -64,13 +68,18 @@ def machine_membership(machine_id: UUID, network_id: UUID) -> str:
     return f"{STATE_PREFIX}.machine.{machine_id}.network.{network_id}"
 
 
+def access(part: AccessPart, item_id: UUID) -> str:
+    """STATE subject of one item of the access list."""
+    return f"{STATE_PREFIX}.access.{part}.{item_id}"
+
+
 def scope(kind: ScopeKind, scope_id: UUID) -> str:
     """The name of a scope: `network:<uuid>` or `machine:<uuid>`."""
     return f"{kind}:{scope_id}"
 
 
 def scope_of(subject: str) -> str:
-    """The scope that a `state.` or `live.` subject belongs to."""
+    """The scope that a `state.` or `live.` subject belongs to; for the access list `access:<part>`."""
     _, kind, scope_id, _ = subject.split(".", 3)
     return f"{kind}:{scope_id}"
 
@@ -100,9 +109,9 @@ def beat(machine_id: UUID) -> str:
     return f"beat.{machine_id}"
 
 
-def command(kind: str) -> str:
-    """Where programs give a command of this kind."""
-    return f"{COMMAND_PREFIX}.{kind}"
+def command(kind: str, principal: UUID | str = ANYBODY) -> str:
+    """Where a program gives a command of this kind. `principal` is the id of the API token that it speaks with."""
+    return f"{COMMAND_PREFIX}.{principal}.{kind}"
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ T = TypeVar("T")
 class Bridge:
     """Runs coroutines for other threads, which wait for them. Closes by itself when nobody holds it any more."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, credentials: bus.Credentials | None = None) -> None:
         """Connect. Raises `UnavailableError` if no server answers."""
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, BusClient]] = Future()
-        self._thread = threading.Thread(target=_run, args=(url, name, started), name=f"bus of {name}", daemon=True)
+        arguments = (url, name, credentials, started)
+        self._thread = threading.Thread(target=_run, args=arguments, name=f"bus of {name}", daemon=True)
         self._thread.start()
         try:
             self._loop, stop, self.client = started.result()
@@ -72,11 +73,21 @@ class Bridge:
         self._end()
 
 
-def _run(url: str, name: str, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, BusClient]]) -> None:
+def _run(
+    url: str,
+    name: str,
+    credentials: bus.Credentials | None,
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, BusClient]],
+) -> None:
     """The thread. It holds no bridge, so that one that is dropped can end it."""
 
     async def serve() -> None:
-        client = await bus.connect(url, name, on_disconnect=lambda: client.give_up_requests())  # noqa: PLW0108
+        client = await bus.connect(
+            url,
+            name,
+            credentials,
+            on_disconnect=lambda: client.give_up_requests(),  # noqa: PLW0108 - there is no client yet
+        )
         stop = asyncio.Event()
         started.set_result((asyncio.get_running_loop(), stop, client))
         await stop.wait()

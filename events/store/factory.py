@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TypeVar, cast
 
 from eventsourcing.persistence import (
@@ -14,6 +15,7 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import resolve_topic
 
 from events import bus
+from events.identity import Identity
 from events.store.bridge import Bridge
 from events.store.journal import Journal
 from events.store.recorders import (
@@ -90,7 +92,9 @@ class JetStreamFactory(InfrastructureFactory[JetStreamTrackingRecorder]):
 
     def _place(self, purpose: str, *, is_sparse: bool = False) -> tuple[Bridge, Journal]:
         if self._bridge is None:
-            self._bridge = Bridge(self.env.get("NATS_URL") or DEFAULT_URL, self.env.name or "events.store")
+            url, folder = self.env.get("NATS_URL") or DEFAULT_URL, self.env.get("WIRELOOM_IDENTITY")
+            credentials = Identity(Path(folder)).credentials("allocator") if folder else None
+            self._bridge = Bridge(url, self.env.name or "events.store", credentials)
         stream = self._stream(purpose)
         replicas = int(self.env.get("WIRELOOM_REPLICAS") or 1)
         self._bridge.submit(bus.ensure_streams(self._bridge.client, [stream], replicas)).result()

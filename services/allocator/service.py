@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from pathlib import Path
 
 import nats.errors
 import structlog
@@ -15,6 +16,7 @@ from events import bus
 from events.client import BusClient
 from events.commands import COMMANDS, Command, Outcome
 from events.errors import InvalidInputError, WireloomError
+from events.identity import Identity
 from events.store.journal import Journal
 from events.subjects import ALLOCATOR_EXECUTE, ALLOCATOR_QUEUE, LOG, SNAPSHOTS
 from services.allocator.application import Allocator, Answer
@@ -28,6 +30,8 @@ class Settings(BaseSettings):
 
     nats_url: str = Field("nats://127.0.0.1:7422", validation_alias="NATS_URL")
     replicas: int = Field(1, validation_alias="WIRELOOM_REPLICAS", ge=1, le=5)
+    identity: Path | None = Field(None, validation_alias="WIRELOOM_IDENTITY")
+    """The folder of the control plane's identity; None for a bus that does not ask who one is."""
 
     model_config = {"populate_by_name": True}
 
@@ -38,10 +42,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises `UnavailableError` if the bus does not answer at first, and `InternalError` if the log cannot be read.
     """
     log = structlog.get_logger("allocator")
-    client = await bus.connect(settings.nats_url, "wireloom-allocator")
+    credentials = Identity(settings.identity).credentials("allocator") if settings.identity else None
+    client = await bus.connect(settings.nats_url, "wireloom-allocator", credentials)
     try:
         await bus.ensure_streams(client, (LOG, SNAPSHOTS), settings.replicas)
         environment = {"NATS_URL": settings.nats_url, "WIRELOOM_REPLICAS": str(settings.replicas)}
+        if settings.identity:
+            environment["WIRELOOM_IDENTITY"] = str(settings.identity)
         journal = Journal(BusClient.of(client), LOG.name, LOG.prefix)
         with Allocator(environment, append=journal.append) as application:
             clerk = _Clerk(application)

@@ -21,11 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import nats
 import nats.errors
 import structlog
 
+from events import bus
 from events.errors import InternalError, UnavailableError, WireloomError
+from events.identity import Identity
+from services.cli.identity import server_security
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7422
@@ -43,7 +45,7 @@ _CONFIG = """\
 server_name: wireloom
 listen: {listen}
 max_payload: 8MB
-ports_file_dir: {ports}
+{security}ports_file_dir: {ports}
 # Acknowledge only what is on the disk: the log is the only source of truth.
 jetstream {{
   store_dir: {store}
@@ -60,7 +62,15 @@ class EmbeddedServer:
     parent's.
     """
 
-    def __init__(self, data_dir: Path, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        identity: Identity | None = None,
+    ) -> None:
+        """`identity` says whom the server lets in; without one it lets everybody in."""
+        self._identity = identity
         self.data_dir = data_dir
         self.host = host
         self.port = port
@@ -152,7 +162,12 @@ class EmbeddedServer:
         listen = f"{self.host}:{self.port or -1}"
         store = self.data_dir / "store"
         config.write_text(
-            _CONFIG.format(listen=json.dumps(listen), ports=json.dumps(str(ports)), store=json.dumps(str(store)))
+            _CONFIG.format(
+                listen=json.dumps(listen),
+                ports=json.dumps(str(ports)),
+                store=json.dumps(str(store)),
+                security=server_security(self._identity, self.data_dir / "accounts") if self._identity else "",
+            )
         )
         return config
 
@@ -191,14 +206,14 @@ class EmbeddedServer:
         """The URL, as soon as the server has told its port and JetStream answers there."""
         while True:
             url = self._told_url()
-            if url is not None and await _has_jetstream(url):
+            if url is not None and await _has_jetstream(url, self._identity):
                 return url
             await asyncio.sleep(0.02)
 
     def _told_url(self) -> str | None:
         for path in self._ports_dir.glob("*.ports"):
             with contextlib.suppress(json.JSONDecodeError):  # the server is still writing it
-                return str(json.loads(path.read_bytes())["nats"][0])
+                return str(json.loads(path.read_bytes())["nats"][0]).replace("tls://", "nats://", 1)
         return None
 
     def _failure(self, status: int | None, log_start: int) -> WireloomError:
@@ -215,14 +230,15 @@ class EmbeddedServer:
         return UnavailableError(f"The message bus {outcome}: {last}", hint=f"Its log is {self.log_path}.")
 
 
-async def _has_jetstream(url: str) -> bool:
+async def _has_jetstream(url: str, identity: Identity | None) -> bool:
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=2)
-        try:
-            await client.jetstream().account_info()
-        finally:
-            await client.close()
-    except (nats.errors.Error, OSError, TimeoutError):
+        async with asyncio.timeout(2):
+            client = await bus.connect(url, "wireloom up", identity.credentials("console") if identity else None)
+            try:
+                await client.jetstream().account_info()
+            finally:
+                await client.close()
+    except (nats.errors.Error, UnavailableError, OSError, TimeoutError):
         return False
     return True
 

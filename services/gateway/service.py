@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 
 from events import bus
 from events.errors import UnavailableError
+from events.identity import Identity
 from services.gateway.agents import Agents
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
@@ -40,7 +41,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listening: Callable[[in
     at the start, its connection is closed for good, or the port is taken.
     """
     with listener(settings.host, settings.port) as listening_socket:
-        client = await bus.connect(settings.nats_url, "wireloom-gateway")
+        credentials = Identity(settings.identity).credentials("gateway") if settings.identity else None
+        client = await bus.connect(settings.nats_url, "wireloom-gateway", credentials)
         try:
             listening(listening_socket.getsockname()[1])
             await _serve(client, listening_socket, stop)

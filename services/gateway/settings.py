@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -35,6 +36,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(populate_by_name=True)
 
     nats_url: str = Field("nats://127.0.0.1:7422", validation_alias="NATS_URL")
+    identity: Path | None = Field(None, validation_alias="WIRELOOM_IDENTITY")
+    """The folder of the control plane's identity. None: whoever reaches the gateway may do everything."""
     replicas: int = Field(1, validation_alias="WIRELOOM_REPLICAS", ge=1, le=5)
     host: Annotated[str, AfterValidator(check_loopback)] = Field("127.0.0.1", validation_alias="WIRELOOM_HTTP_HOST")
     port: int = Field(7480, validation_alias="WIRELOOM_HTTP_PORT", ge=0, le=65535)

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from events import bus, log, state
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
+from events.identity import Identity
 from events.state import StateDump
 from events.subjects import LOG, STATE
 from services.topology.restore import restore
@@ -39,7 +40,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     `InternalError` where the log or STATE are not in order: restarting is always safe.
     """
     reconnected = asyncio.Event()
-    client = await bus.connect(settings.nats_url, "topology", on_reconnect=reconnected.set)
+    credentials = Identity(settings.identity).credentials("topology") if settings.identity else None
+    client = await bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set)
     tasks = {
         asyncio.create_task(_work(client, settings.replicas)),
         asyncio.create_task(_purge_again(client, reconnected)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -17,3 +18,5 @@ class Settings(BaseSettings):
     """The bus; several servers of one cluster separated by commas."""
     replicas: Annotated[int, Field(validation_alias="WIRELOOM_REPLICAS", ge=1, le=5)] = 1
     """How many servers keep each stream."""
+    identity: Annotated[Path | None, Field(validation_alias="WIRELOOM_IDENTITY")] = None
+    """The folder of the control plane's identity; None for a bus that does not ask who one is, and unsigned records."""

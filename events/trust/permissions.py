@@ -1,0 +1,114 @@
+"""What each kind of program may say and hear on the bus, enforced by nats-server. Pure.
+
+Each role has a signing key of its own in the account's token, with these subjects; a token that it signs can name
+somebody, and for a machine its networks, but never widen what stands here. `{{name()}}` is the name in the user's
+token: a machine's or program's id. `{{tag(network)}}` stands for each network that a machine's token names.
+
+Everybody has an inbox of his own: who hears `_INBOX.>` hears everybody's answers. No answering service may publish into
+a stream but its own, so no reply subject that a caller chooses becomes an event or a record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+Role = Literal["machine", "program", "allocator", "topology", "gateway", "console", "keeper"]
+
+_ANSWERS = "_INBOX.>"
+_FLOW = "$JS.FC.>"
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """The template of a role."""
+
+    role: Role
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    subscriptions: int = -1
+    """How many a connection may have; -1 for any number."""
+    payload: int = -1
+    """How many bytes a message may have; -1 for what the server allows."""
+
+
+def _reads(*streams: str) -> tuple[str, ...]:
+    """JetStream's own subjects for reading streams (ADR-8, ADR-31 of NATS)."""
+    return tuple(
+        subject
+        for stream in streams
+        for subject in (
+            f"$JS.API.STREAM.INFO.{stream}",
+            f"$JS.API.STREAM.MSG.GET.{stream}",
+            f"$JS.API.DIRECT.GET.{stream}",
+            f"$JS.API.DIRECT.GET.{stream}.>",
+            f"$JS.API.CONSUMER.CREATE.{stream}",
+            f"$JS.API.CONSUMER.CREATE.{stream}.>",
+            f"$JS.API.CONSUMER.DELETE.{stream}.*",
+            f"$JS.API.CONSUMER.INFO.{stream}.*",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
+        )
+    )
+
+
+def _defines(*streams: str) -> tuple[str, ...]:
+    return tuple(f"$JS.API.STREAM.{verb}.{stream}" for stream in streams for verb in ("CREATE", "UPDATE"))
+
+
+MACHINE = Permissions(
+    "machine",
+    publish=("ask.{{name()}}.*", "beat.{{name()}}"),
+    subscribe=("live.machine.{{name()}}.>", "live.network.{{tag(network)}}.>", "_INBOX.{{name()}}.>"),
+    subscriptions=4096,
+    payload=64 * 1024,
+)
+PROGRAM = Permissions(
+    "program",
+    publish=("wireloom.command.{{name()}}.*", "$SRV.INFO.wireloom", "$SRV.PING.wireloom"),
+    subscribe=("_INBOX.{{name()}}.>",),
+    subscriptions=64,
+)
+ALLOCATOR = Permissions(
+    "allocator",
+    publish=("log.>", "snapshot.>", _ANSWERS, _FLOW, *_defines("LOG", "SNAPSHOTS"), *_reads("LOG", "SNAPSHOTS")),
+    subscribe=("allocator.execute", "_INBOX.allocator.>"),
+)
+TOPOLOGY = Permissions(
+    "topology",
+    publish=(
+        "state.>",
+        _FLOW,
+        *_defines("LOG", "STATE"),
+        *_reads("LOG", "STATE"),
+        "$JS.API.STREAM.PURGE.STATE",
+    ),
+    subscribe=("_INBOX.topology.>",),
+)
+GATEWAY = Permissions(
+    "gateway",
+    publish=("allocator.execute", _ANSWERS, _FLOW, *_reads("LOG", "STATE")),
+    subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
+)
+CONSOLE = Permissions("console", publish=("allocator.execute", "$JS.API.INFO"), subscribe=("_INBOX.console.>",))
+"""The programs that an operator runs on the control plane's own machine."""
+
+KEEPER = Permissions(
+    "keeper",
+    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"),
+    subscribe=("_INBOX.keeper.>",),
+)
+"""Who changes the account's token, in the system account: revocations."""
+
+ACCOUNT_ROLES = (MACHINE, PROGRAM, ALLOCATOR, TOPOLOGY, GATEWAY, CONSOLE)
+SYSTEM_ROLES = (KEEPER,)
+
+
+def inbox(name: str) -> str:
+    """The prefix of the inboxes of who is named `name`: a service's role, or a machine's or program's id."""
+    return f"_INBOX.{name}"
+
+
+def network_tag(network_id: UUID) -> str:
+    """How a machine's token names a network that it may hear."""
+    return f"network:{network_id}"
