@@ -1,4 +1,5 @@
-"""The demo: from nothing to a mesh of machines, one that joins, one that leaves, and the events that did it.
+"""The demo: from nothing to a mesh of machines, one that joins, one that leaves, one that is revoked, and the events
+that did it.
 
 `make demo` runs it. Exit status 0 only if every ping that should pass passed, and no other.
 """
@@ -27,6 +28,7 @@ CIDR = "172.16.0.0/24"
 FIRST = ("berlin", "lisbon", "oslo", "paris", "rome")
 LATER = "vienna"
 LEAVER = "lisbon"
+STOLEN = "rome"
 
 
 class Demo:
@@ -35,21 +37,18 @@ class Demo:
     def __init__(self, mesh: Mesh, console: Console) -> None:
         self._mesh = mesh
         self._console = console
+        self._token = ""
         self._asked = 0
         self._right = 0
 
     def run(self) -> bool:
         """All steps; whether all pings came out as they should."""
         self._start()
-        self._say("Create a network and assign the five machines to it")
-        self._wireloom("network", "create", NETWORK, CIDR, "--default")
-        began = time.monotonic()
-        self._wireloom("machine", "assign", *FIRST, "--network", NETWORK)
-        self._converge(FIRST, began, "everybody reaches everybody through the mesh")
         self._wireloom("machine", "list")
         self._pings(FIRST, self._mesh.addresses(NETWORK))
         self._join()
         self._leave()
+        self._revoke()
         self._say("What happened, as the log has it")
         self._wireloom("log", "--network", NETWORK)
         return self._right == self._asked
@@ -60,21 +59,30 @@ class Demo:
         return f"{self._right} of {self._asked} pings came out as they should"
 
     def _start(self) -> None:
-        self._say("Start a control plane, and five machines behind a router, each with an agent")
+        self._say("Start a control plane, and sign in with the token that its first start shows")
         began = time.monotonic()
         self._mesh.start_control_plane()
-        self._note(f"the control plane is ready after {time.monotonic() - began:.1f} s")
+        self._wireloom("whoami")
+        self._note(f"ready after {time.monotonic() - began:.1f} s")
+        self._say(
+            "Create a network, and have five machines behind a router join it, each with a key that it made itself"
+        )
+        self._wireloom("network", "create", NETWORK, CIDR, "--default")
+        self._token = self._mesh.bootstrap_token("--uses", str(len(FIRST) + 1))
+        self._wireloom("token", "list")
+        began = time.monotonic()
         for name in FIRST:
-            self._mesh.add(name)
-        self._mesh.await_known(FIRST)
-        self._note(f"the machines are known after {time.monotonic() - began:.1f} s")
+            self._enrol(name)
+        self._converge(FIRST, began, "everybody reaches everybody through the mesh")
+
+    def _enrol(self, name: str) -> None:
+        self._console.print(f"  [cyan]{name} $ wireloom-agent join {self._mesh.url} --token wlb_…[/]")
+        self._mesh.add(name, self._token)
 
     def _join(self) -> None:
         self._say(f"{LATER} joins while the mesh is running")
-        self._mesh.add(LATER)
-        self._mesh.await_known([LATER])
         began = time.monotonic()
-        self._wireloom("machine", "assign", LATER, "--network", NETWORK)
+        self._enrol(LATER)
         everybody = (*FIRST, LATER)
         self._converge(everybody, began, f"{LATER} reaches everybody, everybody reaches {LATER}")
         self._pings(everybody, self._mesh.addresses(NETWORK))
@@ -87,19 +95,27 @@ class Demo:
         others = [name for name in (*FIRST, LATER) if name != LEAVER]
         self._mesh.await_interface_gone(LEAVER)
         self._converge(others, began, f"{LEAVER} has no interface left, the others reach each other")
-        self._pings((*FIRST, LATER), before, gone=LEAVER)
+        self._pings((*FIRST, LATER), before, gone=(LEAVER,))
+
+    def _revoke(self) -> None:
+        self._say(f"{STOLEN} is stolen: revoke it, and see who has dropped its key")
+        before = self._mesh.addresses(NETWORK)
+        self._wireloom("machine", "revoke", STOLEN, "--yes")
+        self._mesh.await_interface_gone(STOLEN)
+        others = [name for name in (*FIRST, LATER) if name != LEAVER]
+        self._pings(others, before, gone=(STOLEN,))
 
     def _converge(self, names: Iterable[str], began: float, what: str) -> None:
         self._mesh.await_all_reach_all(NETWORK, names)
         self._note(f"{time.monotonic() - began:.1f} s later {what}")
 
-    def _pings(self, names: Iterable[str], addresses: dict[str, str], gone: str = "") -> None:
+    def _pings(self, names: Iterable[str], addresses: dict[str, str], gone: tuple[str, ...] = ()) -> None:
         """Ping once from each to each other, show and judge it: no ping to or from who is `gone` may pass."""
         rows = list(names)
         machines = self._mesh.lab.machines
         pings = ping_all((machines[a], machines[b], addresses[b]) for a in rows for b in rows if a != b)
         self._asked += len(pings)
-        self._right += sum((time is None) == (gone in pair) for pair, time in pings.items())
+        self._right += sum((time is None) == (not set(gone).isdisjoint(pair)) for pair, time in pings.items())
         self._console.print("\n  Pings from each to each other at its mesh address, in ms:")
         self._console.print(_matrix(rows, pings, gone))
 
@@ -118,7 +134,7 @@ class Demo:
             stdin=subprocess.DEVNULL,
             capture_output=True,  # the error output apart: it shows the progress of what takes long
             text=True,
-            env={**os.environ, **environment, "COLUMNS": str(self._console.width - 2)},
+            env={**os.environ, **environment, **self._mesh.settings, "COLUMNS": str(self._console.width - 2)},
             check=False,
         )
         for line in finished.stdout.splitlines():
@@ -128,13 +144,13 @@ class Demo:
             raise LabError(f"`wireloom {' '.join(arguments)}` failed: {finished.stderr.strip()}")
 
 
-def _matrix(names: list[str], pings: Pings, gone: str) -> Table:
+def _matrix(names: list[str], pings: Pings, gone: tuple[str, ...]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("    from ╲ to", style="bold")
     for name in names:
         table.add_column(name, justify="right", min_width=6)
     for row in names:
-        cells = [_cell(pings[row, name], gone in (row, name)) if row != name else "[dim]·[/]" for name in names]
+        cells = [_cell(pings[row, name], row in gone or name in gone) if row != name else "[dim]·[/]" for name in names]
         table.add_row(f"    {row}", *cells)
     return table
 

@@ -47,10 +47,16 @@ Logs: {lab.directory}/*/*.log"""
 
 def shell(name: str) -> int:
     """A shell on a machine of the demo that is up; its exit status."""
-    machines = _remembered()["machines"]
+    memory = _remembered()
+    machines = memory["machines"]
     if name not in machines:
         raise LabError(f"There is no machine {name}; there are {', '.join(machines)}.")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+        "XDG_CONFIG_HOME": f"{memory['directory']}/{name}/config",
+        "WIRELOOM_AGENT_STATE_DIR": f"{memory['directory']}/{name}/state",
+    }
     target = f"--target={machines[name][1]}"
     program = os.environ.get("SHELL", "/bin/sh")
     command = ["nsenter", target, "--net", "--mount", "--uts", "--pid", "--", program]

@@ -77,6 +77,7 @@ class Machine:
         check: bool = True,
         timeout: float = 30,
         text: str = "",
+        environment: Mapping[str, str] | None = None,
         only_network: bool = False,
     ) -> str:
         """What a command that reads `text` prints on the machine. Raises `LabError` if it fails, where to `check`."""
@@ -86,6 +87,7 @@ class Machine:
             capture_output=True,
             text=True,
             timeout=timeout,
+            env={**os.environ, **(environment or {})},
             check=False,
         )
         if check and finished.returncode:

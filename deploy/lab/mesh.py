@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
+import re
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +24,7 @@ WIRELOOM = Path(sys.executable).with_name("wireloom")
 AGENT = Path(sys.executable).with_name("wireloom-agent")
 _OK = 200
 _PAUSE = 0.02
+_ADMIN_TOKEN = re.compile(r"\bwla_[a-z2-7]{52}\b")
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -34,6 +38,7 @@ class Mesh:
         self.control = lab.add_machine("control")
         self.agents: dict[str, Program] = {}
         self.control_plane: Program | None = None
+        self._token = ""
 
     @property
     def machines(self) -> list[Machine]:
@@ -41,14 +46,20 @@ class Mesh:
         return [machine for name, machine in self.lab.machines.items() if name in self.agents]
 
     @property
-    def bus_url(self) -> str:
-        """Where the agents find the bus."""
-        return f"nats://{self.control.address}:{BUS_PORT}"
+    def url(self) -> str:
+        """Where the machines find the control plane."""
+        return f"https://{self.control.address}:{HTTP_PORT}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the environment of a `wireloom` on the control machine must say, so that it finds who is signed in."""
+        return {"XDG_CONFIG_HOME": str(self.control.directory / "config")}
 
     def start_control_plane(self, timeout: float = 60.0) -> None:
-        """Start it, on the data that it had before, if any, and wait until it is ready."""
-        data = self.control.directory / "data"
-        command: list[str | Path] = [WIRELOOM, "up", "--bus-host", self.control.address, "--data-dir", data]
+        """Start it, on the data that it had before, if any, and wait until it is ready. The first time, sign in."""
+        address, data = self.control.address, self.control.directory / "data"
+        command: list[str | Path] = [WIRELOOM, "up", "--data-dir", data]
+        command += ["--http-host", address, "--bus-host", address, "--public-host", address]
         program = self.control_plane = self.control.start("control-plane", command)
 
         def ready() -> bool:
@@ -57,6 +68,21 @@ class Mesh:
             return self.is_ready()
 
         wait_for(ready, timeout, "the control plane to be ready")
+        if not self._token:
+            self._sign_in(program)
+
+    def _sign_in(self, program: Program) -> None:
+        shown = wait_for(lambda: _ADMIN_TOKEN.search(program.log.read_text()), 20, "the first token to be shown")
+        self._token = shown[0]
+        self.wireloom("login", self.url, "--ca-sha256", self.fingerprint(), "--token-stdin", text=self._token)
+
+    def fingerprint(self) -> str:
+        """What a join line pins: the SHA-256 of the certificate that signed the control plane's."""
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self._ca.read_text())).hexdigest()
+
+    @property
+    def _ca(self) -> Path:
+        return self.control.directory / "data" / "identity" / "tls" / "ca.pem"
 
     def is_ready(self) -> bool:
         """Whether the control plane says so."""
@@ -72,23 +98,33 @@ class Mesh:
         if self.control_plane:
             self.control_plane.wait()
 
-    def add(self, name: str) -> Machine:
-        """A new machine with a running agent."""
+    def add(self, name: str, token: str = "") -> Machine:
+        """A new machine that joins with a bootstrap token (a new one if none is given), with a running agent."""
         machine = self.lab.add_machine(name)
+        self.join(machine, token or self.bootstrap_token())
         self.start_agent(machine)
         return machine
 
+    def bootstrap_token(self, *options: str) -> str:
+        """A new bootstrap token, for one machine if the options do not say otherwise."""
+        made: Json = json.loads(self.wireloom("token", "create", "--json", *options))
+        return str(made["token"])
+
+    def join(self, machine: Machine, token: str) -> str:
+        """Have a machine join; what that prints. Raises `LabError` if it is refused."""
+        command: list[str | Path] = [AGENT, "join", self.url, "--token", "-", "--ca-sha256", self.fingerprint()]
+        command += ["--no-service", "--hostname", machine.name, "--state-dir", machine.directory / "state"]
+        return machine.run(command, text=token)
+
     def start_agent(self, machine: Machine) -> Program:
-        """Start a machine's agent, on the state that it had before, if any."""
-        state = machine.directory / "state"
-        command: list[str | Path] = [AGENT, "run", "--nats", self.bus_url]
-        command += ["--state-dir", state, "--hostname", machine.name]
+        """Start the agent of a machine that has joined."""
+        command: list[str | Path] = [AGENT, "run", "--state-dir", machine.directory / "state"]
         self.agents[machine.name] = machine.start("agent", command)
         return self.agents[machine.name]
 
-    def wireloom(self, *arguments: str) -> str:
-        """What a command of `wireloom` prints. Raises `LabError` if it fails."""
-        return self.control.run([WIRELOOM, *arguments])
+    def wireloom(self, *arguments: str, text: str = "") -> str:
+        """What a command of `wireloom` that reads `text` prints. Raises `LabError` if it fails."""
+        return self.control.run([WIRELOOM, *arguments], text=text, environment=self.settings)
 
     def get(self, path: str) -> Any:
         """An answer of the HTTP API. Raises `LabError` where it is none."""
@@ -98,11 +134,14 @@ class Mesh:
         return json.loads(body)
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", HTTP_PORT, timeout=10)
+        address = self.control.address
+        connection = http.client.HTTPSConnection(address, HTTP_PORT, timeout=10)
         with self.control.network():
-            connection.sock = socket.create_connection(("127.0.0.1", HTTP_PORT), timeout=10)
+            plain = socket.create_connection((address, HTTP_PORT), timeout=10)
+        trust = ssl.create_default_context(cafile=str(self._ca))
         try:
-            connection.request("GET", path)
+            connection.sock = trust.wrap_socket(plain, server_hostname=address)
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"} if self._token else {})
             response = connection.getresponse()
             return response.status, response.read()
         except http.client.HTTPException as error:

@@ -72,6 +72,6 @@ def test_the_demo_shows_what_it_promises() -> None:
         [sys.executable, "-m", "deploy.lab.demo"], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "80 of 80 pings came out as they should" in shown.stdout
+    assert "100 of 100 pings came out as they should" in shown.stdout
     for said in ("$ wireloom network create demo 172.16.0.0/24", "172.16.0.6", "$ wireloom log"):
         assert said in shown.stdout
