@@ -14,6 +14,7 @@ from events.cidr import capacity
 from events.errors import NotFoundError
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record, SyncReply
 from events.subjects import machine_membership, network_info, scope, scope_of
+from services.gateway.access import AccessView
 from services.gateway.ordered import Ordered
 from services.gateway.scopes import Scope
 
@@ -56,6 +57,7 @@ class Mirror:
         self.network_ids: dict[str, UUID] = {}
         self.by_hostname = Ordered()
         self.by_created_at = Ordered()
+        self.access = AccessView()
         self._scopes: dict[str, Scope] = {}
         self._former_names: dict[UUID, str] = {}
 
@@ -64,6 +66,8 @@ class Mirror:
         if self._scopes.setdefault(scope_of(subject), Scope()).put(subject, record):
             _, kind, scope_id, *rest = subject.split(".")
             match kind, rest:
+                case "access", _:
+                    self.access.apply(subject, record)
                 case "network", ["info"]:
                     self._network(UUID(scope_id), record)
                 case "network", ["peer", machine]:
