@@ -73,6 +73,7 @@ class Mesh:
 
     def _sign_in(self, program: Program) -> None:
         shown = wait_for(lambda: _ADMIN_TOKEN.search(program.log.read_text()), 20, "the first token to be shown")
+        assert shown
         self._token = shown[0]
         self.wireloom("login", self.url, "--ca-sha256", self.fingerprint(), "--token-stdin", text=self._token)
 
