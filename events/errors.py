@@ -252,6 +252,9 @@ class RateLimitedError(WireloomError):
     status = 429
     exit_code = 5
 
+    retry_after = 1
+    """After how many seconds one may ask again."""
+
 
 class UnavailableError(WireloomError):
     """Raised when a part of the control plane does not answer in time; the same request may succeed later."""

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from events.errors import InvalidInputError
 from services.gateway.ordered import Ordered
 from services.gateway.queries import take
-from services.gateway.settings import Settings, check_loopback
 
 keys = st.lists(st.integers(0, 20), max_size=40)
 
@@ -73,14 +72,3 @@ def test_a_cursor_belongs_to_its_sort() -> None:
     rows = ordered_of([1, 2]).rows
     with pytest.raises(InvalidInputError, match="does not belong"):
         take(rows, "-hostname", 1, take(rows, "hostname", 1, None).next)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.6.7", "::1", "localhost"])
-def test_listens_on_loopback(host: str) -> None:
-    assert check_loopback(host) == host
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
-def test_listens_nowhere_else(host: str) -> None:
-    with pytest.raises(InvalidInputError, match="only this machine"):
-        Settings(host=host)
