@@ -243,7 +243,7 @@ class Agent:
         """Join and leave networks as the memberships say. Returns whether it worked."""
         is_settled = True
         for network_id, network in list(self.networks.items()):
-            if self._memberships.get(network_id) != network.membership:
+            if not network.takes(self._memberships.get(network_id)):
                 is_settled &= await self._leave(network)
         for network_id in self._store.tunnels():
             if network_id not in self._memberships and network_id not in self.networks:

@@ -58,6 +58,8 @@ class DesiredPeer:
     """Where it may be reached, best first."""
     withdrawn: frozenset[str] = frozenset()
     """Where it said it can be reached, and does no longer."""
+    formerly: str = ""
+    """The key that it had before: where that was reached, this one is."""
     keepalive: int = KEEPALIVE
 
 
@@ -83,6 +85,8 @@ class Member:
     hostname: str
     endpoints: tuple[str, ...]
     withdrawn: frozenset[str] = frozenset()
+    formerly: str = ""
+    """The key that it had before."""
     allowed_ip: str | None = None
     """None once a newer record has given its address to somebody else."""
 
@@ -115,6 +119,8 @@ class NetworkView:
         self.network_cidr = network_cidr
         self.address = address
         self.public_key = public_key
+        self.next_public_key = ""
+        """The key that this machine is about to use; empty for none."""
         self.locality = Locality()
         self.own: PeerRecord | None = None
         """This machine as the others see it."""
@@ -131,11 +137,10 @@ class NetworkView:
         if refusal:
             return Increment(self.drop(record.machine_id).peers, refusal=refusal)
         old = self.members.get(record.machine_id)
-        if old is not None and old.public_key != record.public_key:
-            removal = self.drop(record.machine_id).peers
-            return Increment((*removal, self._add(record)))
         if old is None:
             return Increment((self._add(record),))
+        if old.public_key != record.public_key:
+            return self._change_key(old, record)
         return self._update(old, record)
 
     def drop(self, machine_id: UUID) -> Increment:
@@ -163,6 +168,7 @@ class NetworkView:
                     allowed_ips=member.allowed_ips,
                     endpoints=self.locality.usable(member.endpoints),
                     withdrawn=member.withdrawn,
+                    formerly=member.formerly,
                 )
                 for member in self.members.values()
             },
@@ -173,7 +179,7 @@ class NetworkView:
             return "it claims this machine's own address"
         if record.address not in self.network_cidr:
             return f"its address {record.address} lies outside {self.network_cidr}"
-        if record.public_key == self.public_key:
+        if record.public_key in {self.public_key, self.next_public_key}:
             return "it claims this machine's own public key"
         if self._by_key.get(record.public_key, record.machine_id) != record.machine_id:
             return "it claims another member's public key"
@@ -191,6 +197,14 @@ class NetworkView:
             keepalive=KEEPALIVE,
             add_allowed_ips=member.allowed_ips,
         )
+
+    def _change_key(self, member: Member, record: PeerRecord) -> Increment:
+        """What to do depends on where the member was reached with its old key."""
+        del self._by_key[member.public_key]
+        member.formerly, member.public_key = member.public_key, record.public_key
+        self._by_key[record.public_key] = record.machine_id
+        self._update(member, record)
+        return Increment(compare=True)
 
     def _update(self, member: Member, record: PeerRecord) -> Increment:
         before = member.allowed_ips

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -18,16 +18,19 @@ from agent.backoff import Backoff
 from agent.desired import DEFAULT_MTU, Increment, Locality, NetworkView
 from agent.device import Changes, DeviceError, Devices, PeerChange, PortTakenError, interface_name
 from agent.follow import Update
-from agent.keys import generate_private_key, public_key
+from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import ASK_TIMEOUT, Listener, Spawn
 from agent.plan import diff, next_endpoints
-from agent.store import Store, Tunnel
+from agent.store import NextKey, Store, Tunnel
 from agent.surroundings import candidates
 from events.bus import ask
 from events.errors import UnavailableError, WireloomError
 from events.records import MembershipRecord, MembershipRequest, NetworkRecord, PeerRecord, Record
 from events.subjects import ask as ask_subject
 from events.subjects import scope
+
+KEY_MAX_AGE = 90 * 86400.0
+"""Seconds after which a machine makes itself a new key."""
 
 PORTS = range(51820, 52820)
 _PORT_TRIES = 20
@@ -47,6 +50,8 @@ class Options:
     """Seconds between full comparisons of the interfaces with what they should be."""
     beat_interval: float = 10.0
     """Seconds between heartbeats."""
+    key_max_age: float = KEY_MAX_AGE
+    """Seconds after which a key gives way to a new one; 0 for never."""
     down_on_exit: bool = False
 
 
@@ -88,6 +93,7 @@ class Network:
         key = public_key(self._tunnel.private_key)
         self.view = NetworkView(context.machine_id, membership.network_cidr, membership.address, key)
         self.view.locality = locality
+        self._show_next_key()
         revision = context.store.revision(self._scope)
         self._listener = Listener(
             "network", self.network_id, context.machine_id, revision, hearer=self, spawn=context.spawn
@@ -99,15 +105,62 @@ class Network:
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._is_up = False
+        self._applied = 0
         self._log = structlog.get_logger("agent").bind(network=str(self.network_id), interface=self.interface)
         self._restore()
 
     def _take_tunnel(self) -> Tunnel:
         tunnel = self._context.store.tunnel(self.network_id)
         if tunnel is None:
-            tunnel = Tunnel(generate_private_key(), _random.choice(PORTS))
+            made_for = self.membership.key_generation
+            tunnel = Tunnel(generate_private_key(), _random.choice(PORTS), time.time(), made_for)
             self._context.store.set_tunnel(self.network_id, tunnel)
         return tunnel
+
+    # -- keys: a new one is announced while the old is used, and used once the records show it
+
+    def takes(self, membership: MembershipRecord | None) -> bool:
+        """Whether a membership leaves the machine in its place here. If so it is taken on: it may want a new key."""
+        if membership is None:
+            return False
+        generation = membership.key_generation
+        if self.membership.model_copy(update={"key_generation": generation}) != membership:
+            return False
+        self.membership = membership
+        self.turn_key()
+        return True
+
+    def turn_key(self) -> None:
+        """Make the next key if the control plane wants one or the key is too old, and there is none under way."""
+        tunnel, wanted = self._tunnel, self.membership.key_generation
+        if tunnel.next_key is not None:
+            return
+        now, max_age = time.time(), self._context.options.key_max_age
+        # Unequal, not greater: where the machine was assigned anew, counting began anew.
+        if wanted != tunnel.generation or is_due(self.view.public_key, tunnel.made_at, max_age, now):
+            self._keep(replace(tunnel, next_key=NextKey(generate_private_key(), now, wanted)))
+            self._log.info("made the next key", public_key=self.view.next_public_key)
+            self.announce()
+
+    def _use_next_key(self) -> None:
+        """Switch keys if the network's records show the next one: so do the peers, on the same message."""
+        own = self.view.own
+        if own is None or not self.view.next_public_key or own.public_key != self.view.next_public_key:
+            return
+        self._keep(self._tunnel.switched())
+        self._log.info("the next key is in use", public_key=self.view.public_key)
+        self.compare()
+        self.turn_key()
+
+    def _keep(self, tunnel: Tunnel) -> None:
+        self._context.store.set_tunnel(self.network_id, tunnel)
+        self._tunnel = tunnel
+        self.view.public_key = public_key(tunnel.private_key)
+        self._show_next_key()
+
+    def _show_next_key(self) -> None:
+        following = self._tunnel.next_key
+        self.view.next_public_key = public_key(following.private_key) if following else ""
 
     def _restore(self) -> None:
         for stored in self._context.store.records(self._scope):
@@ -116,6 +169,14 @@ class Network:
             except ValidationError:
                 self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
                 self._listener.follower.restart()
+
+    @property
+    def applied(self) -> int:
+        """The revision of the network's records up to which the interface agrees with them."""
+        is_right = self._is_up and not self.needs_compare and not self._pending and not self._lock.locked()
+        if is_right and not self._listener.follower.behind:
+            self._applied = self._listener.follower.revision
+        return self._applied
 
     async def attach(self, client: Client) -> None:
         """Hear the network's records on this connection."""
@@ -162,6 +223,7 @@ class Network:
             case PeerRecord() as peer:
                 self._change(self.view.put(peer), peer.machine_id)
                 if peer.machine_id == self._context.machine_id:
+                    self._use_next_key()
                     self.announce()
             case NetworkRecord() as network:
                 self.name = network.name
@@ -221,6 +283,7 @@ class Network:
 
         Idempotent. Returns whether it worked; what went wrong is logged.
         """
+        self.turn_key()
         async with self._lock:
             for _ in range(_PORT_TRIES):
                 try:
@@ -258,8 +321,7 @@ class Network:
 
     def _choose_port(self) -> None:
         others = [port for port in PORTS if port != self._tunnel.listen_port]
-        self._tunnel = Tunnel(self._tunnel.private_key, _random.choice(others))
-        self._context.store.set_tunnel(self.network_id, self._tunnel)
+        self._keep(replace(self._tunnel, listen_port=_random.choice(others)))
 
     def announce(self) -> None:
         """Tell the control plane this machine's key, port and endpoints, if it has others."""
@@ -271,9 +333,8 @@ class Network:
         """None where nothing is to be said."""
         port = self._tunnel.listen_port
         endpoints = candidates(self._context.options.endpoints, self.view.locality, port)
-        request = MembershipRequest(
-            network_id=self.network_id, public_key=self.view.public_key, listen_port=port, endpoints=endpoints
-        )
+        key = self.view.next_public_key or self.view.public_key
+        request = MembershipRequest(network_id=self.network_id, public_key=key, listen_port=port, endpoints=endpoints)
         own = self.view.own
         known = own is not None and own.public_key == request.public_key and own.endpoints == request.endpoints
         return None if known or request == self._announced else request

@@ -57,15 +57,20 @@ def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerCh
         if peer is not None and peer.preshared:
             yield PeerChange(key, remove=True)
             peer = None
-        change = _peer_change(key, want, peer, claimed, now)
+        change = _new_peer(key, want, have, now) if peer is None else _peer_change(key, want, peer, claimed, now)
         if change is not None:
             yield change
 
 
-def _peer_change(key: str, want: DesiredPeer, have: Peer | None, claimed: set[str], now: float) -> PeerChange | None:
-    if have is None:
-        first = want.endpoints[0] if want.endpoints else None
-        return PeerChange(key, endpoint=first, keepalive=want.keepalive, add_allowed_ips=want.allowed_ips)
+def _new_peer(key: str, want: DesiredPeer, have: Device, now: float) -> PeerChange:
+    endpoint = want.endpoints[0] if want.endpoints else None
+    before = have.peers.get(want.formerly)
+    if before is not None and _has_fresh_handshake(before, now) and before.endpoint not in {None, *want.withdrawn}:
+        endpoint = before.endpoint
+    return PeerChange(key, endpoint=endpoint, keepalive=want.keepalive, add_allowed_ips=want.allowed_ips)
+
+
+def _peer_change(key: str, want: DesiredPeer, have: Peer, claimed: set[str], now: float) -> PeerChange | None:
     change = PeerChange(
         key,
         endpoint=_endpoint_change(want, have, now),

@@ -16,14 +16,27 @@ from events.errors import ConflictError, InternalError
 
 FILE_NAME = "agent.db"
 _LOCK_NAME = "lock"
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE machine (machine_id TEXT NOT NULL);
-CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, listen_port INTEGER NOT NULL);
+CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, listen_port INTEGER NOT NULL,
+                     made_at REAL NOT NULL, generation INTEGER NOT NULL,
+                     next_key TEXT, next_made_at REAL, next_generation INTEGER);
 CREATE TABLE scope (scope TEXT PRIMARY KEY, revision INTEGER NOT NULL);
 CREATE TABLE record (scope TEXT NOT NULL, subject TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL,
                      PRIMARY KEY (scope, subject)) WITHOUT ROWID;
 """
+_FROM_1 = """
+ALTER TABLE tunnel ADD COLUMN made_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE tunnel ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tunnel ADD COLUMN next_key TEXT;
+ALTER TABLE tunnel ADD COLUMN next_made_at REAL;
+ALTER TABLE tunnel ADD COLUMN next_generation INTEGER;
+UPDATE tunnel SET made_at = unixepoch();
+"""
+"""How old the keys are, nobody wrote down then: their age counts from now on."""
+
+_TUNNEL_COLUMNS = "private_key, listen_port, made_at, generation, next_key, next_made_at, next_generation"
 
 
 class OtherMachineError(ConflictError):
@@ -48,11 +61,32 @@ class StateError(InternalError):
 
 
 @dataclass(frozen=True, slots=True)
+class NextKey:
+    """A key to come: announced, and used as soon as the network's records show it."""
+
+    private_key: str = field(repr=False)
+    made_at: float
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tunnel:
     """What this machine alone decides about its interface in one network."""
 
     private_key: str = field(repr=False)
     listen_port: int
+    made_at: float = 0.0
+    """When the key was made, in seconds since 1970."""
+    generation: int = 0
+    """The last of the control plane's requests for a new key (`MembershipRecord.key_generation`) that it answers."""
+    next_key: NextKey | None = None
+
+    def switched(self) -> Tunnel:
+        """This tunnel once the key to come, if there is one, is the one in use."""
+        following = self.next_key
+        if following is None:
+            return self
+        return Tunnel(following.private_key, self.listen_port, following.made_at, following.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +107,7 @@ class Store(Protocol):
         """The networks that this machine has a key and port for: those whose interfaces it may have made."""
 
     def set_tunnel(self, network_id: UUID, tunnel: Tunnel) -> None:
-        """Keep a key and port; lasting at once, unlike the rest."""
+        """Keep keys and port; lasting at once, also after a power cut, unlike the rest."""
 
     def forget_network(self, network_id: UUID) -> None:
         """Forget a network: its key, its port, its records."""
@@ -208,6 +242,8 @@ class DiskStore:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+        elif version == 1:
+            self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
         elif version != _SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
 
@@ -230,9 +266,14 @@ class DiskStore:
     def tunnel(self, network_id: UUID) -> Tunnel | None:
         """See `Store.tunnel`."""
         row = self._db.execute(
-            "SELECT private_key, listen_port FROM tunnel WHERE network_id = ?", (str(network_id),)
+            f"SELECT {_TUNNEL_COLUMNS} FROM tunnel WHERE network_id = ?",  # noqa: S608 - the columns are ours
+            (str(network_id),),
         ).fetchone()
-        return Tunnel(*row) if row else None
+        if row is None:
+            return None
+        private_key, listen_port, made_at, generation, *following = row
+        next_key = None if following[0] is None else NextKey(*following)
+        return Tunnel(private_key, listen_port, made_at, generation, next_key)
 
     def tunnels(self) -> list[UUID]:
         """See `Store.tunnels`."""
@@ -240,10 +281,22 @@ class DiskStore:
 
     def set_tunnel(self, network_id: UUID, tunnel: Tunnel) -> None:
         """See `Store.set_tunnel`."""
-        self._write(
-            "INSERT OR REPLACE INTO tunnel VALUES (?, ?, ?)", str(network_id), tunnel.private_key, tunnel.listen_port
-        )
+        following = tunnel.next_key
         self.flush()
+        # Others know a key that this machine must not lose with the power: FULL waits for the disk.
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(
+            f"INSERT OR REPLACE INTO tunnel (network_id, {_TUNNEL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (
+                str(network_id),
+                tunnel.private_key,
+                tunnel.listen_port,
+                tunnel.made_at,
+                tunnel.generation,
+                *((following.private_key, following.made_at, following.generation) if following else (None,) * 3),
+            ),
+        )
+        self._db.execute("PRAGMA synchronous = NORMAL")
 
     def forget_network(self, network_id: UUID) -> None:
         """See `Store.forget_network`."""
@@ -282,6 +335,11 @@ class DiskStore:
     def set_revision(self, scope: str, revision: int) -> None:
         """See `Store.set_revision`."""
         self._write("INSERT OR REPLACE INTO scope VALUES (?, ?)", scope, revision)
+
+    def reread(self) -> None:
+        """Have every scope read from its start at the next connection. What is held counts until then."""
+        self._write("DELETE FROM scope")
+        self.flush()
 
     def _write(self, statement: str, *values: str | int | bytes) -> None:
         if not self._db.in_transaction:

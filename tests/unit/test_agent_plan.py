@@ -10,6 +10,7 @@ import pytest
 
 from agent.desired import DesiredPeer, Increment, Locality, NetworkView
 from agent.device import Changes, Device, Peer, PeerChange
+from agent.keys import generate_private_key, is_due
 from agent.plan import diff, next_endpoints
 from agent.recording import RecordingDevices
 from agent.surroundings import candidates
@@ -95,6 +96,55 @@ def test_an_endpoint_is_repaired_unless_the_peer_answers_there(
     assert changes == (Changes(peers=(PeerChange(key, endpoint=expected),)) if expected else Changes())
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "age", "expected"),
+    [
+        ("192.0.2.3:51820", 179.0, "192.0.2.3:51820"),  # another of its candidates
+        ("198.51.100.7:1234", 179.0, "198.51.100.7:1234"),  # behind a NAT
+        ("198.51.100.7:1234", 181.0, "192.0.2.2:51820"),
+        ("192.0.2.4:51820", 1.0, "192.0.2.2:51820"),  # it has said that it left there
+        (None, 1.0, "192.0.2.2:51820"),
+    ],
+)
+def test_a_peer_with_a_new_key_is_where_it_was(endpoint: str | None, age: float, expected: str) -> None:
+    old, new = a_key(), a_key()
+    allowed_ips, endpoints = frozenset({"172.20.0.2/32"}), ("192.0.2.2:51820", "192.0.2.3:51820")
+    desired = a_desired(peers={new: DesiredPeer(allowed_ips, endpoints, frozenset({"192.0.2.4:51820"}), formerly=old)})
+    actual = Device(
+        desired.private_key,
+        desired.listen_port,
+        desired.mtu,
+        True,
+        frozenset({desired.address}),
+        frozenset({desired.route}),
+        {old: Peer(allowed_ips, endpoint, 25, last_handshake=NOW - age)},
+    )
+    assert diff(desired, actual, NOW) == Changes(
+        peers=(
+            PeerChange(old, remove=True),
+            PeerChange(new, endpoint=expected, keepalive=25, add_allowed_ips=allowed_ips),
+        )
+    )
+
+
+def test_another_private_key_changes_nothing_else() -> None:
+    devices, desired = RecordingDevices(), a_desired()
+    devices.apply("wl-1", diff(desired, None, NOW))
+    following = generate_private_key()
+    changes = diff(replace(desired, private_key=following), devices.read("wl-1"), NOW)
+    assert changes == Changes(private_key=following)
+
+
+def test_keys_give_way_when_they_are_old_but_not_all_at_once() -> None:
+    keys = [a_key() for _ in range(50)]
+    day = 86400.0
+    assert not any(is_due(key, NOW, 90 * day, NOW + 80.9 * day) for key in keys)
+    assert 0 < sum(is_due(key, NOW, 90 * day, NOW + 85.5 * day) for key in keys) < 50
+    assert all(is_due(key, NOW, 90 * day, NOW + 90 * day) for key in keys)
+    assert not any(is_due(key, 0, 0, NOW) for key in keys), "never"
+    assert not any(is_due(key, NOW, 90 * day, 0) for key in keys), "a clock that is behind"
+
+
 def test_a_silent_peer_is_tried_at_its_next_candidate() -> None:
     key = a_key()
     desired = a_desired(peers={key: DesiredPeer(frozenset(), ("192.0.2.2:1", "192.0.2.3:1"))})
@@ -158,9 +208,26 @@ class TestNetworkView:
     def test_a_new_key_replaces_the_old_one(self) -> None:
         view, machine_id, old, new = a_view(), uuid4(), a_key(), a_key()
         view.put(a_record("172.20.0.2", machine_id, old))
-        first, second = view.put(a_record("172.20.0.2", machine_id, new)).peers
-        assert first == PeerChange(old, remove=True)
-        assert (second.public_key, second.add_allowed_ips) == (new, {"172.20.0.2/32"})
+        assert view.put(a_record("172.20.0.2", machine_id, new)) == Increment(compare=True)
+        (peer,) = view.desired("k", 1, 1420).peers.items()
+        assert peer == (new, DesiredPeer(frozenset({"172.20.0.2/32"}), formerly=old))
+        assert not view.put(a_record("172.20.0.3", None, old)).refusal, "the old key is free again"
+        assert view.drop(machine_id).peers == (PeerChange(new, remove=True),)
+
+    def test_a_new_key_comes_with_another_address(self) -> None:
+        view, machine_id = a_view(), uuid4()
+        view.put(a_record("172.20.0.2", machine_id))
+        assert view.put(a_record("172.20.0.9", machine_id, a_key(), "198.51.100.1:5")).compare
+        (peer,) = view.desired("k", 1, 1420).peers.values()
+        assert (peer.allowed_ips, peer.endpoints) == ({"172.20.0.9/32"}, ("198.51.100.1:5",))
+        view.put(a_record("172.20.0.2"))
+        assert len(view.desired("k", 1, 1420).peers) == 2
+
+    def test_this_machines_key_to_come_is_its_own_too(self) -> None:
+        view = a_view()
+        view.next_public_key = a_key()
+        assert "own public key" in view.put(a_record("172.20.0.4", None, view.next_public_key)).refusal
+        assert not view.members
 
     def test_an_address_goes_to_whom_it_was_given_last(self) -> None:
         view, first, second = a_view(), uuid4(), uuid4()

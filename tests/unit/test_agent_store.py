@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import time
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -9,9 +12,11 @@ import pytest
 
 from agent.keys import generate_private_key
 from agent.store import (
+    FILE_NAME,
     AgentRunningError,
     DiskStore,
     MemoryStore,
+    NextKey,
     OtherMachineError,
     StateError,
     Store,
@@ -23,6 +28,8 @@ from agent.store import (
 
 NETWORK = UUID(int=5)
 SCOPE = f"network:{NETWORK}"
+SCHEMA_1 = Path(__file__).parents[1] / "data" / "agent-schema-1.db"
+"""Written by the agent of version 0.1.0."""
 
 
 def test_a_machine_keeps_its_id(tmp_path: Path) -> None:
@@ -48,6 +55,11 @@ def test_keys_and_ports_are_kept_and_forgotten(store: Store) -> None:
     assert store.tunnel(NETWORK) is None
     store.set_tunnel(NETWORK, tunnel)
     assert store.tunnel(NETWORK) == tunnel
+    tunnel = Tunnel(tunnel.private_key, 51820, 1.8e9, 3, NextKey(generate_private_key(), 1.9e9, 4))
+    store.set_tunnel(NETWORK, tunnel)
+    assert store.tunnel(NETWORK) == tunnel
+    store.set_tunnel(NETWORK, tunnel.switched())
+    assert store.tunnel(NETWORK) == Tunnel(tunnel.next_key.private_key, 51820, 1.9e9, 4)  # type: ignore[union-attr]
     assert store.tunnels() == [NETWORK]
     store.forget_network(NETWORK)
     assert store.tunnel(NETWORK) is None
@@ -92,7 +104,41 @@ def test_nobody_else_can_read_it(tmp_path: Path) -> None:
 
 
 def test_a_key_does_not_show(tmp_path: Path) -> None:
-    assert "secret" not in repr(Tunnel("secret", 1))
+    assert "secret" not in repr(Tunnel("secret", 1, next_key=NextKey("secret", 0, 0)))
+
+
+def test_an_older_agents_state_is_taken_on(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA_1, tmp_path / FILE_NAME)
+    for _ in range(2):
+        store = DiskStore(tmp_path)
+        assert store.machine_id() == UUID(int=77)
+        tunnel = store.tunnel(NETWORK)
+        assert tunnel is not None
+        assert (tunnel.private_key, tunnel.listen_port) == ("YNqHbfBQKaGvlC7VNcPnBJ3PbZL6PPZ8bnQ5mWBs4lk=", 51820)
+        assert (tunnel.generation, tunnel.next_key) == (0, None)
+        assert abs(tunnel.made_at - time.time()) < 60, "its age counts from now on"
+        assert (store.revision(SCOPE), len(store.records(SCOPE))) == (7, 1)
+        assert store.tunnels() == [NETWORK, UUID(int=6)]
+        store.close()
+
+
+def test_a_newer_agents_state_is_refused_and_left_alone(tmp_path: Path) -> None:
+    shutil.copy(SCHEMA_1, tmp_path / FILE_NAME)
+    newer = sqlite3.connect(tmp_path / FILE_NAME)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(StateError, match="newer agent"):
+        DiskStore(tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_what_is_held_can_be_read_anew(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    store.put(SCOPE, "a", 4, b"a")
+    store.reread()
+    assert (store.revision(SCOPE), store.records(SCOPE)) == (0, [Stored("a", b"a")])
+    store.close()
 
 
 def test_one_agent_at_a_time(tmp_path: Path) -> None:
