@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from nats.aio.msg import Msg
 
 from events.client import BusClient
 from events.commands import Command, Outcome
-from events.errors import UnavailableError, WireloomError
+from events.errors import UnauthenticatedError, UnavailableError, WireloomError
 from events.feed import jetstream
 from events.subjects import ALLOCATOR_EXECUTE, Stream
 
@@ -24,6 +26,7 @@ ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 """The NATS micro protocol's headers of a refusal; the body is the problem object."""
 
+_REFUSALS = ("authorization violation", "authentication expired", "authentication revoked")
 _STREAM_NAME_IN_USE = 10058
 _DEFINING_SECONDS = 10.0
 
@@ -48,17 +51,20 @@ async def connect(
     credentials: Credentials | None = None,
     *,
     inbox: str = "_INBOX",
+    insist: bool = True,
     on_disconnect: Callable[[], None] | None = None,
     on_reconnect: Callable[[], None] | None = None,
     on_closed: Callable[[], None] | None = None,
 ) -> BusClient:
     """A connection to the bus, waited for until a server answers, that reconnects for ever. `url` may name several
-    servers, separated by commas. Without `credentials`, answers arrive below `inbox`.
+    servers, separated by commas. Without `credentials`, answers arrive below `inbox`. Unless told to `insist`, it ends
+    for good when a server refuses the credentials.
 
     `on_disconnect` is called whenever the connection is lost, `on_reconnect` when it is back, and `on_closed` when it
     has ended for good.
 
-    Raises `UnavailableError` if `url` is no address or the server refuses the connection.
+    Raises `UnavailableError` if `url` is no address or the server refuses the connection, and `UnauthenticatedError` if
+    it refuses the credentials and `insist` is false.
     """
     log = structlog.get_logger("events.bus").bind(connection=name)
 
@@ -69,6 +75,15 @@ async def connect(
         if repr(error) != said:
             said = repr(error)
             log.warning("bus error", error=said)
+        if not insist and _is_refusal(error):
+            give_up()
+
+    def give_up() -> None:
+        # nats-py would try the same again for ever.
+        if not is_up:
+            raise UnauthenticatedError(f"The message bus at {url} refuses the credentials.", hint="Get new ones.")
+        if not ending:
+            ending.append(asyncio.ensure_future(client.close()))
 
     async def on_lost() -> None:
         if not client.is_closed:
@@ -88,6 +103,9 @@ async def connect(
             on_closed()
 
     client = BusClient()
+    is_up, ending = False, list[asyncio.Future[None]]()
+    if credentials is not None:
+        logging.getLogger("asyncio").addFilter(_is_news)
     try:
         await client.connect(
             servers=[server.strip() for server in url.split(",")],
@@ -104,12 +122,27 @@ async def connect(
             closed_cb=on_close,
             **_identity(credentials, inbox),
         )
+        is_up = True
         return client
+    except (asyncio.CancelledError, UnauthenticatedError):
+        await client.close()
+        raise
     except (nats.errors.Error, OSError, TimeoutError) as error:
         raise UnavailableError(
             f"There is no message bus to connect to at {url}.",
             hint="Give the right address in NATS_URL, for example nats://127.0.0.1:7422.",
         ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error of nats-py says that the server refuses who connects, or lets him in no more."""
+    text = str(error).lower()
+    return any(refusal in text for refusal in _REFUSALS)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """asyncio warns whenever a TLS connection that nats-py made ends."""
+    return not str(record.msg).startswith("returning true from eof_received()")
 
 
 def _identity(credentials: Credentials | None, inbox: str) -> dict[str, Any]:
