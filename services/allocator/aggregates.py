@@ -1,4 +1,4 @@
-"""The three aggregates, and how events change them. Pure, immutable.
+"""The aggregates, and how events change them (the access list's in `access`). Pure, immutable.
 
 Because an aggregate never changes, a decision can be tried on the newest one and thrown away when somebody else wrote
 first; and a snapshot can be taken while work goes on.
@@ -20,6 +20,7 @@ from events.domain import (
     GENESIS_HASH,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
     MachineRegistered,
@@ -33,6 +34,8 @@ from events.domain import (
     RouteReflectorModeSet,
 )
 from events.errors import InternalError
+from services.allocator import access
+from services.allocator.access import Access
 from services.allocator.addresses import AddressSet
 
 
@@ -67,6 +70,11 @@ class Registry:
     """First and last address of each network, as integers, in order; they never overlap."""
     default_network_id: UUID | None = None
 
+    @property
+    def size(self) -> int:
+        """How many networks there are."""
+        return len(self.networks)
+
     def overlapping(self, network_cidr: IPv4Network) -> NetworkEntry | None:
         """A network that shares addresses with the range, if there is one."""
         first, last = int(network_cidr.network_address), int(network_cidr.broadcast_address)
@@ -84,6 +92,8 @@ class Member:
     public_key: str | None = None
     listen_port: int = 0
     endpoints: tuple[str, ...] = ()
+    key_generation: int = 0
+    """How often the machine was told to make itself a new key here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +108,11 @@ class Network:
     keys: HashTrieMap[str, UUID] = field(default_factory=HashTrieMap)
     """Who has announced which public key."""
 
+    @property
+    def size(self) -> int:
+        """How many members it has."""
+        return len(self.members)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -111,7 +126,7 @@ class Machine:
     deleted: bool = False
 
 
-Aggregate = Registry | Network | Machine
+Aggregate = Registry | Access | Network | Machine
 
 
 def evolve(aggregate: Aggregate, event: DomainEvent) -> Aggregate:
@@ -200,12 +215,17 @@ def _machines_unassigned(network: Network, event: MachinesUnassigned) -> Network
 def _membership_registered(network: Network, event: MembershipRegistered) -> Network:
     before = network.members[event.machine_id]
     keys = network.keys.remove(before.public_key) if before.public_key is not None else network.keys
-    member = Member(before.address, event.public_key, event.listen_port, event.endpoints)
+    member = replace(before, public_key=event.public_key, listen_port=event.listen_port, endpoints=event.endpoints)
     return replace(
         network,
         members=network.members.insert(event.machine_id, member),
         keys=keys.insert(event.public_key, event.machine_id),
     )
+
+
+def _key_rotation_requested(network: Network, event: KeyRotationRequested) -> Network:
+    member = replace(network.members[event.machine_id], key_generation=event.generation)
+    return replace(network, members=network.members.insert(event.machine_id, member))
 
 
 def _machine_registered(machine: Machine, event: MachineRegistered) -> Machine:
@@ -233,17 +253,20 @@ _CHANGES: dict[type[DomainEvent], Callable[[Any, Any], Any]] = {
     MachinesAssigned: _machines_assigned,
     MachinesUnassigned: _machines_unassigned,
     MembershipRegistered: _membership_registered,
+    KeyRotationRequested: _key_rotation_requested,
     MachineRegistered: _machine_registered,
     MachineRenamed: _machine_renamed,
     MachineAgentUpdated: _machine_agent_updated,
     MachineDeleted: _machine_deleted,
+    **access.CHANGES,
 }
 
 AGGREGATE_OF: dict[type[DomainEvent], Callable[[UUID], Aggregate]] = {
     **dict.fromkeys(
         (NetworkCreated, NetworkRenamed, DefaultNetworkSet, RouteReflectorModeSet, NetworkDeleted), Registry
     ),
-    **dict.fromkeys((MachinesAssigned, MachinesUnassigned, MembershipRegistered), Network),
+    **dict.fromkeys((MachinesAssigned, MachinesUnassigned, MembershipRegistered, KeyRotationRequested), Network),
     **dict.fromkeys((MachineRegistered, MachineRenamed, MachineAgentUpdated, MachineDeleted), Machine),
+    **dict.fromkeys(access.CHANGES, Access),
 }
 """Which aggregate an event belongs to."""

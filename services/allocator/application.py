@@ -20,13 +20,15 @@ from eventsourcing.application import Application, Repository
 from eventsourcing.persistence import EventStore, IntegrityError, Mapper, PersistenceError, StoredEvent
 from eventsourcing.utils import EnvType
 
-from events.commands import AssignMachines, Command, DeleteMachine, Outcome
+from events.commands import Command, Outcome
 from events.domain import DomainEvent
 from events.errors import InternalError, UnavailableError, WireloomError
 from services.allocator import snapshots
-from services.allocator.aggregates import Aggregate, Machine, Network, Registry, evolve, project
-from services.allocator.decide import ASSIGNMENTS_PER_EVENT, DECIDERS, MAX_BATCH_EVENTS
+from services.allocator.access import Access
+from services.allocator.aggregates import Aggregate, Machine, Registry, evolve, project
+from services.allocator.decide import DECIDERS, most_events
 from services.allocator.desk import Decided, Desk
+from services.allocator.lookups import MAX_BATCH_EVENTS
 from services.allocator.mapper import EventMapper, SnapshotMapper
 from services.allocator.memory import COMMANDS_KEPT, CommandMemory
 
@@ -110,7 +112,11 @@ class Allocator(Application[UUID]):
         cached = repository.cached(aggregate_id)
         if cached is not None or (assume_new and self._may_assume):
             return cached
-        return repository.load(aggregate_id, with_snapshot=kind is not Machine)
+        found = repository.load(aggregate_id, with_snapshot=kind is not Machine)
+        if found is None and kind in (Registry, Access):
+            # There is one of each: without this, as long as nothing happened to it, every command would look again.
+            found = repository.keep(kind(aggregate_id))
+        return found
 
     async def execute(self, commands: Sequence[Command]) -> list[Answer]:
         """The outcome or the refusal of each command, in order. What was accepted is in the log on return.
@@ -148,7 +154,7 @@ class Allocator(Application[UUID]):
         in_group: dict[UUID, Command] = {}
         for command in commands:
             room = MAX_BATCH_EVENTS - len(desk.events)
-            if drafts and (command.command_id in in_group or self._most_events(desk, command) > room):
+            if drafts and (command.command_id in in_group or most_events(desk, command) > room):
                 break
             in_group[command.command_id] = command
             drafts.append(self._decide_one(desk, command))
@@ -205,13 +211,6 @@ class Allocator(Application[UUID]):
         self._memory.executed(decided.command, outcome)
         return outcome
 
-    def _most_events(self, desk: Desk, command: Command) -> int:
-        if isinstance(command, AssignMachines):
-            return -(-len(command.machine_ids) // ASSIGNMENTS_PER_EVENT)
-        if isinstance(command, DeleteMachine):
-            return len(desk.registry.networks) + 1
-        return 1
-
     def _catch_up(self) -> None:
         """Read everything that was written since the position."""
         while True:
@@ -235,14 +234,13 @@ class Allocator(Application[UUID]):
     def _consider_snapshot(self, aggregate: Aggregate) -> None:
         if isinstance(aggregate, Machine):
             return
-        size = len(aggregate.members) if isinstance(aggregate, Network) else len(aggregate.networks)
         snapshot_versions = cast(_AggregateRepository, self.repository).snapshot_versions
         since = aggregate.version - snapshot_versions.get(aggregate.id, 0)
-        if since >= max(SNAPSHOT_EVERY, size // 4):
+        if since >= max(SNAPSHOT_EVERY, aggregate.size // 4):
             snapshot_versions[aggregate.id] = aggregate.version
             self._background.submit(self._take_snapshot, aggregate)
 
-    def _take_snapshot(self, aggregate: Registry | Network) -> None:
+    def _take_snapshot(self, aggregate: snapshots.Large) -> None:
         assert self.snapshots is not None
         try:
             self.snapshots.put([cast(Any, snapshots.take(aggregate))])
@@ -268,12 +266,15 @@ class _AggregateRepository(Repository[UUID]):
 
     def load(self, aggregate_id: UUID, *, with_snapshot: bool) -> Aggregate | None:
         """The aggregate that the log tells of, or None; from now on it is at hand."""
-        assert self.cache is not None
         base = self._snapshot(aggregate_id) if with_snapshot else None
         stored = self.event_store.get(aggregate_id, gt=base.version if base else None)
         aggregate = project(base, cast("Iterable[DomainEvent]", stored))
-        if aggregate is not None:
-            self.cache.put(aggregate_id, cast(Any, aggregate))
+        return None if aggregate is None else self.keep(aggregate)
+
+    def keep(self, aggregate: Aggregate) -> Aggregate:
+        """Have the aggregate at hand from now on."""
+        assert self.cache is not None
+        self.cache.put(aggregate.id, cast(Any, aggregate))
         return aggregate
 
     def _snapshot(self, aggregate_id: UUID) -> Aggregate | None:

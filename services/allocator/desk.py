@@ -13,8 +13,9 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from events.commands import Command
-from events.domain import REGISTRY_ID, Assignment, DomainEvent, MachinesAssigned
+from events.domain import ACCESS_ID, REGISTRY_ID, Assignment, DomainEvent, MachinesAssigned
 from events.errors import IdTakenError
+from services.allocator.access import Access
 from services.allocator.aggregates import (
     AGGREGATE_OF,
     Aggregate,
@@ -50,18 +51,19 @@ class Desk:
     """One desk, for the commands that are decided together."""
 
     library: Library
-    now: Callable[[], datetime]
+    clock: Callable[[], datetime]
     changed: dict[UUID, Aggregate] = field(default_factory=dict)
     """Every aggregate that the recorded events touch, as it is after them."""
     events: list[DomainEvent] = field(default_factory=list)
     """The recorded events of all commands, in order."""
     _command: Command | None = None
+    _now: datetime | None = None
     _known: tuple[Assignment, ...] = ()
 
     def decide(self, command: Command, decider: Callable[[Desk, Any], None]) -> Decided:
         """Let `decider` decide the command. Raises its refusal; the desk is then as it was before."""
         before, recorded = dict(self.changed), len(self.events)
-        self._command, self._known = command, ()
+        self._command, self._known, self._now = command, (), self.clock()
         try:
             decider(self, command)
         except BaseException:
@@ -71,10 +73,19 @@ class Desk:
         events = tuple(self.events[recorded:])
         return Decided(command, events, self._known + assignments_of(events))
 
+    def now(self) -> datetime:
+        """When the command at hand is decided: one moment for all that follows from it."""
+        return cast(datetime, self._now)
+
     @property
     def registry(self) -> Registry:
         """The account's registry."""
         return cast(Registry, self._find(Registry, REGISTRY_ID) or Registry(REGISTRY_ID))
+
+    @property
+    def access(self) -> Access:
+        """The account's access list."""
+        return cast(Access, self._find(Access, ACCESS_ID) or Access(ACCESS_ID))
 
     def network(self, network_id: UUID) -> Network:
         """A network's roster, empty if nobody was ever assigned."""
@@ -115,7 +126,12 @@ class Desk:
         return found
 
 
-_NAMES: dict[type[Aggregate], str] = {Registry: "the registry", Network: "a network", Machine: "a machine"}
+_NAMES: dict[type[Aggregate], str] = {
+    Registry: "the registry",
+    Access: "the access list",
+    Network: "a network",
+    Machine: "a machine",
+}
 
 
 def id_taken(taken: UUID, owner: str) -> IdTakenError:

@@ -1,4 +1,9 @@
-"""What the allocator remembers of executed commands, so that one sent again is answered, not executed. Pure."""
+"""What the allocator remembers of executed commands, so that one sent again is answered, not executed. Pure.
+
+A command that was executed here is known whole. Of one that was read from the log only its first event is: it is taken
+for the same where it leads to such an event, and agrees with it in what both say. So nobody gets the answer to a
+command that only had the same id; an answer may be worth a token.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +15,46 @@ from events.commands import (
     AssignMachine,
     AssignMachines,
     Command,
+    CreateAccount,
+    CreateBootstrapToken,
+    CreateFirstAccount,
     CreateNetwork,
+    DeleteAccount,
     DeleteMachine,
     DeleteNetwork,
+    EnrolMachine,
+    IssueApiToken,
     Outcome,
     RegisterMachine,
     RegisterMembership,
     RenameMachine,
     RenameNetwork,
+    RevokeApiToken,
+    RevokeBootstrapToken,
+    RevokeMachine,
+    RotateKeys,
+    SetAccountRole,
     SetDefaultNetwork,
     SetRouteReflectorMode,
     UnassignMachine,
 )
 from events.domain import (
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
+    MachineEnrolled,
     MachineRegistered,
     MachineRenamed,
+    MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
     MembershipRegistered,
@@ -51,12 +77,26 @@ _LEADS_TO: dict[type[Command], tuple[type[DomainEvent], ...]] = {
     DeleteNetwork: (NetworkDeleted,),
     RegisterMachine: (MachineRegistered, MachineAgentUpdated),
     RenameMachine: (MachineRenamed,),
-    DeleteMachine: (MachinesUnassigned, MachineDeleted),
+    DeleteMachine: (MachinesUnassigned, MachineRevoked, MachineDeleted),
+    RevokeMachine: (MachinesUnassigned, MachineRevoked),
     AssignMachine: (MachinesAssigned,),
     AssignMachines: (MachinesAssigned,),
     UnassignMachine: (MachinesUnassigned,),
     RegisterMembership: (MembershipRegistered,),
+    RotateKeys: (KeyRotationRequested,),
+    CreateBootstrapToken: (BootstrapTokenCreated,),
+    RevokeBootstrapToken: (BootstrapTokenRevoked,),
+    EnrolMachine: (MachineEnrolled, MachineAgentUpdated),
+    CreateAccount: (AccountCreated,),
+    CreateFirstAccount: (AccountCreated,),
+    SetAccountRole: (AccountRoleSet,),
+    DeleteAccount: (AccountDeleted,),
+    IssueApiToken: (ApiTokenIssued,),
+    RevokeApiToken: (ApiTokenRevoked,),
 }
+"""The kinds of event that can be a command's first."""
+
+_OWN = {"command_id", "actor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +104,7 @@ class _Executed:
     outcome: Outcome
     command: Command | None
     """The command itself, or None where only its events were read from the log."""
-    event_type: type[DomainEvent] | None
+    first_event: DomainEvent | None
 
 
 class CommandMemory:
@@ -85,7 +125,7 @@ class CommandMemory:
             outcome = Outcome(
                 command_id=event.command_id, sequence=sequence, changed=True, assignments=assignments_of((event,))
             )
-            self._keep(event.command_id, _Executed(outcome, None, type(event)))
+            self._keep(event.command_id, _Executed(outcome, None, event))
         elif before.command is None:
             outcome = before.outcome.model_copy(
                 update={
@@ -103,11 +143,7 @@ class CommandMemory:
         before = self._executed.get(command.command_id)
         if before is None:
             return None
-        if before.command is not None:
-            same = _without_actor(before.command) == _without_actor(command)
-        else:
-            same = before.event_type in _LEADS_TO[type(command)]
-        if not same:
+        if not _is_same(command, before):
             raise CommandIdReusedError(
                 f"The command id {command.command_id} belongs to another command that was executed before.",
                 hint="Give every new command an id (or Idempotency-Key) of its own.",
@@ -120,6 +156,17 @@ class CommandMemory:
         self._executed.move_to_end(command_id)
         while len(self._executed) > self._kept:
             self._executed.popitem(last=False)
+
+
+def _is_same(command: Command, before: _Executed) -> bool:
+    if before.command is not None:
+        return _without_actor(before.command) == _without_actor(command)
+    event = before.first_event
+    if event is None or type(event) not in _LEADS_TO[type(command)]:
+        return False
+    shared = (type(command).model_fields.keys() & type(event).model_fields.keys()) - _OWN
+    said = {name: getattr(command, name) for name in shared}
+    return all(value is None or str(value) == str(getattr(event, name)) for name, value in said.items())
 
 
 def _without_actor(command: Command) -> Command:

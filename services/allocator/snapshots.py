@@ -5,20 +5,26 @@ A snapshot is worth nothing but time: one that cannot be read is passed over, an
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID
 
 import orjson
-from rpds import HashTrieMap
+from rpds import HashTrieMap, HashTrieSet
 
+from services.allocator.access import Access, Account, ApiToken, BootstrapToken, Identity
 from services.allocator.addresses import AddressSet
 from services.allocator.aggregates import Aggregate, Member, Network, NetworkEntry, Registry
 
-FORMAT = 1
+FORMAT = 2
 """Rises when the bytes change; a snapshot of another format is passed over."""
+
+Large = Registry | Access | Network
+"""The aggregates of which snapshots are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Snapshot:
     state: bytes
 
 
-def take(aggregate: Registry | Network) -> Snapshot:
+def take(aggregate: Large) -> Snapshot:
     """The snapshot of an aggregate."""
     kind, to_fields, _ = _FORMS[type(aggregate)]
     fields = {"last_hash": aggregate.last_hash, **to_fields(aggregate)}
@@ -78,14 +84,21 @@ def _registry(snapshot: Snapshot, fields: dict[str, Any]) -> Registry:
                 for entry in entries
             )
         ),
-        default_network_id=None if fields["default"] is None else UUID(fields["default"]),
+        default_network_id=_id(fields["default"]),
     )
 
 
 def _network_fields(network: Network) -> dict[str, Any]:
     return {
         "members": [
-            [machine_id.hex, member.address, member.public_key, member.listen_port, member.endpoints]
+            [
+                machine_id.hex,
+                member.address,
+                member.public_key,
+                member.listen_port,
+                member.endpoints,
+                member.key_generation,
+            ]
             for machine_id, member in network.members.items()
         ]
     }
@@ -93,8 +106,8 @@ def _network_fields(network: Network) -> dict[str, Any]:
 
 def _network(snapshot: Snapshot, fields: dict[str, Any]) -> Network:
     members = {
-        UUID(hex=machine_id): Member(address, public_key, listen_port, tuple(endpoints))
-        for machine_id, address, public_key, listen_port, endpoints in fields["members"]
+        UUID(hex=machine_id): Member(address, public_key, listen_port, tuple(endpoints), key_generation)
+        for machine_id, address, public_key, listen_port, endpoints, key_generation in fields["members"]
     }
     return Network(
         id=snapshot.originator_id,
@@ -108,10 +121,72 @@ def _network(snapshot: Snapshot, fields: dict[str, Any]) -> Network:
     )
 
 
+def _access_fields(access: Access) -> dict[str, Any]:
+    return {
+        "bootstrap": [
+            [each.token_id, each.secret_hash, each.expires_at, each.uses, each.network_id, each.used, each.revoked]
+            for each in access.bootstrap_tokens.values()
+        ],
+        "identities": [[each.machine_id, each.identity_key, each.revoked] for each in access.identities.values()],
+        "accounts": [[account.account_id, account.name, account.role] for account in access.accounts.values()],
+        "tokens": [
+            [token.token_id, token.account_id, token.name, token.role, token.use, token.secret_hash, token.expires_at]
+            for token in access.api_tokens.values()
+        ],
+        "revoked_tokens": list(access.revoked_api_tokens),
+        "deleted_accounts": list(access.deleted_accounts),
+    }
+
+
+def _access(snapshot: Snapshot, fields: dict[str, Any]) -> Access:
+    bootstrap = [
+        BootstrapToken(UUID(token_id), secret_hash, _moment(expires_at), uses, _id(network_id), used, revoked)
+        for token_id, secret_hash, expires_at, uses, network_id, used, revoked in fields["bootstrap"]
+    ]
+    identities = [Identity(UUID(machine_id), key, revoked) for machine_id, key, revoked in fields["identities"]]
+    tokens = [
+        ApiToken(UUID(token_id), UUID(account_id), name, role, use, secret_hash, expires_at and _moment(expires_at))
+        for token_id, account_id, name, role, use, secret_hash, expires_at in fields["tokens"]
+    ]
+    token_ids: defaultdict[UUID, list[UUID]] = defaultdict(list)
+    for token in tokens:
+        token_ids[token.account_id].append(token.token_id)
+    accounts = [
+        Account(UUID(account_id), name, role, HashTrieSet(token_ids[UUID(account_id)]))
+        for account_id, name, role in fields["accounts"]
+    ]
+    return Access(
+        id=snapshot.originator_id,
+        version=snapshot.originator_version,
+        last_hash=fields["last_hash"],
+        bootstrap_tokens=HashTrieMap({token.token_id: token for token in bootstrap}),
+        identities=HashTrieMap({each.machine_id: each for each in identities}),
+        accounts=HashTrieMap({account.account_id: account for account in accounts}),
+        api_tokens=HashTrieMap({token.token_id: token for token in tokens}),
+        revoked_api_tokens=HashTrieSet(map(UUID, fields["revoked_tokens"])),
+        deleted_accounts=HashTrieSet(map(UUID, fields["deleted_accounts"])),
+        machine_of_key=HashTrieMap({each.identity_key: each.machine_id for each in identities}),
+        account_names=HashTrieMap({account.name.lower(): account.account_id for account in accounts}),
+        secrets=HashTrieMap(
+            {token.secret_hash: token.token_id for token in bootstrap}
+            | {token.secret_hash: token.token_id for token in tokens}
+        ),
+    )
+
+
+def _id(text: str | None) -> UUID | None:
+    return None if text is None else UUID(text)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 _ToFields = Callable[[Any], dict[str, Any]]
 _FromFields = Callable[[Snapshot, dict[str, Any]], Aggregate]
 
-_FORMS: dict[type[Registry] | type[Network], tuple[str, _ToFields, _FromFields]] = {
+_FORMS: dict[type[Large], tuple[str, _ToFields, _FromFields]] = {
     Registry: ("registry", _registry_fields, _registry),
     Network: ("network", _network_fields, _network),
+    Access: ("access", _access_fields, _access),
 }
