@@ -11,15 +11,26 @@ from uuid import UUID
 
 from events.codec import digest_of
 from events.domain import (
+    ACCESS_ID,
     GENESIS_HASH,
     REGISTRY_ID,
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
     Assignment,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
+    MachineEnrolled,
     MachineRegistered,
     MachineRenamed,
+    MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
     MembershipRegistered,
@@ -28,6 +39,7 @@ from events.domain import (
     NetworkRenamed,
     RouteReflectorModeSet,
 )
+from events.trust.keys import encode_public
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,6 +52,14 @@ class History:
         self.networks: dict[UUID, dict[UUID, IPv4Address]] = {}
         """Each network's members and their addresses."""
         self.machines: list[UUID] = []
+        self.bootstrap_tokens: list[UUID] = []
+        """Those that were not revoked."""
+        self.identities: dict[UUID, str] = {}
+        """The identity keys of the machines that have enrolled and were not revoked."""
+        self.accounts: dict[UUID, set[UUID]] = {}
+        """Each account's API tokens."""
+        self._revoked: set[UUID] = set()
+        self._generations: dict[tuple[UUID, UUID], int] = {}
         self._default: UUID | None = None
         self._cidrs: dict[UUID, IPv4Network] = {}
         self._random = random.Random(seed)
@@ -95,9 +115,9 @@ class History:
 
     def delete_machine(self, machine_id: UUID) -> None:
         """By force: out of its networks first."""
-        for network_id, members in self.networks.items():
-            if machine_id in members:
-                self.unassign(network_id, machine_id)
+        self._leave_networks(machine_id)
+        if machine_id in self.identities:
+            self._revoke_identity(machine_id)
         self._record(MachineDeleted, machine_id, machine_id=machine_id, hostname="host")
         self.machines.remove(machine_id)
 
@@ -108,6 +128,7 @@ class History:
         joining = {machine_id: next(free) for machine_id in machine_ids}
         self._record(MachinesAssigned, network_id, network_id=network_id, assignments=_assignments(joining))
         members |= joining
+        self._generations |= {(network_id, machine_id): 0 for machine_id in joining}
 
     def unassign(self, network_id: UUID, *machine_ids: UUID) -> None:
         leaving = {machine_id: self.networks[network_id].pop(machine_id) for machine_id in machine_ids}
@@ -127,6 +148,82 @@ class History:
         )
         return public_key
 
+    def rotate_key(self, network_id: UUID, machine_id: UUID) -> int:
+        """A request for a new key, and its generation."""
+        generation = self._generations[network_id, machine_id] = self._generations[network_id, machine_id] + 1
+        self._record(
+            KeyRotationRequested, network_id, network_id=network_id, machine_id=machine_id, generation=generation
+        )
+        return generation
+
+    def create_bootstrap_token(self, uses: int | None = None, network_id: UUID | None = None) -> UUID:
+        token_id = self._uuid()
+        self._record(
+            BootstrapTokenCreated,
+            ACCESS_ID,
+            token_id=token_id,
+            secret_hash=self._random.randbytes(32).hex(),
+            expires_at=_START + timedelta(days=365),
+            uses=uses,
+            network_id=network_id,
+        )
+        self.bootstrap_tokens.append(token_id)
+        return token_id
+
+    def revoke_bootstrap_token(self, token_id: UUID) -> None:
+        self._record(BootstrapTokenRevoked, ACCESS_ID, token_id=token_id)
+        self.bootstrap_tokens.remove(token_id)
+
+    def enrol(self, token_id: UUID, machine_id: UUID | None = None, identity_key: str | None = None) -> UUID:
+        """A machine is let in, a new one if none is given."""
+        is_new = machine_id is None
+        machine_id = machine_id or self._uuid()
+        identity_key = identity_key or encode_public("user", self._random.randbytes(32))
+        self._record(MachineEnrolled, ACCESS_ID, machine_id=machine_id, identity_key=identity_key, token_id=token_id)
+        self.identities[machine_id] = identity_key
+        if is_new:
+            self._record(MachineRegistered, machine_id, machine_id=machine_id, hostname="host", agent_version="1")
+            self.machines.append(machine_id)
+        return machine_id
+
+    def revoke_machine(self, machine_id: UUID) -> None:
+        """Out of its networks first."""
+        self._leave_networks(machine_id)
+        self._revoke_identity(machine_id)
+
+    def create_account(self, role: str = "operator") -> UUID:
+        account_id = self._uuid()
+        self._record(AccountCreated, ACCESS_ID, account_id=account_id, name=f"account-{account_id.hex[:8]}", role=role)
+        self.accounts[account_id] = set()
+        return account_id
+
+    def set_account_role(self, account_id: UUID, role: str = "viewer") -> None:
+        self._record(AccountRoleSet, ACCESS_ID, account_id=account_id, role=role, previous_role="operator")
+
+    def delete_account(self, account_id: UUID) -> None:
+        self._record(AccountDeleted, ACCESS_ID, account_id=account_id, name=f"account-{account_id.hex[:8]}")
+        del self.accounts[account_id]
+
+    def issue_api_token(self, account_id: UUID, *, is_session: bool = False) -> UUID:
+        token_id = self._uuid()
+        self._record(
+            ApiTokenIssued,
+            ACCESS_ID,
+            token_id=token_id,
+            account_id=account_id,
+            name=f"token-{token_id.hex[:8]}",
+            role="viewer",
+            use="session" if is_session else "api",
+            secret_hash=self._random.randbytes(32).hex(),
+            expires_at=_START + timedelta(hours=12) if is_session else None,
+        )
+        self.accounts[account_id].add(token_id)
+        return token_id
+
+    def revoke_api_token(self, account_id: UUID, token_id: UUID) -> None:
+        self._record(ApiTokenRevoked, ACCESS_ID, token_id=token_id, account_id=account_id)
+        self.accounts[account_id].remove(token_id)
+
     def join(self, network_id: UUID) -> UUID:
         """A new machine, assigned and announced."""
         machine_id = self.register_machine()
@@ -136,7 +233,8 @@ class History:
 
     def step(self) -> None:
         """One random change, of one event or a few, that is possible now."""
-        networks, machines = list(self.networks), self.machines
+        networks = list(self.networks)
+        machines = [one for one in self.machines if one not in self._revoked]
         members = [(network_id, one) for network_id in networks for one in self.networks[network_id]]
         strangers = [
             (network_id, one) for network_id in networks for one in machines if one not in self.networks[network_id]
@@ -145,7 +243,7 @@ class History:
         possible: list[Any] = [lambda: self.create_network(pick((True, False))), self.register_machine]
         if members:
             possible += [lambda: self.announce(*pick(members))] * 3
-            possible += [lambda: self.unassign(*pick(members))]
+            possible += [lambda: self.unassign(*pick(members)), lambda: self.rotate_key(*pick(members))]
         if strangers:
             possible += [lambda: self.assign(*pick(strangers))] * 3
             possible += [lambda: self._assign_all(pick(strangers)[0])]
@@ -160,12 +258,46 @@ class History:
             possible += [
                 lambda: self.rename_machine(pick(machines), f"host-{self._random.randint(0, 9)}"),
                 lambda: self.update_agent(pick(machines)),
-                lambda: self.delete_machine(pick(machines)),
+                lambda: self.delete_machine(pick(self.machines)),
             ]
-        pick(possible)()
+        pick(possible + self._access_steps())()
+
+    def _access_steps(self) -> list[Any]:
+        pick = self._random.choice
+        machines, accounts = list(self.identities), list(self.accounts)
+        tokens = [(account, token) for account in accounts for token in sorted(self.accounts[account])]
+        strangers = [one for one in self.machines if one not in self.identities and one not in self._revoked]
+        possible: list[Any] = [self.create_bootstrap_token, self.create_account]
+        if self.bootstrap_tokens:
+            possible += [lambda: self.enrol(pick(self.bootstrap_tokens))] * 2
+            possible += [lambda: self.revoke_bootstrap_token(pick(self.bootstrap_tokens))]
+        if self.bootstrap_tokens and strangers:
+            possible += [lambda: self.enrol(pick(self.bootstrap_tokens), pick(strangers))]
+        if machines:
+            possible += [lambda: self.revoke_machine(pick(machines))]
+        if accounts:
+            possible += [
+                lambda: self.set_account_role(pick(accounts), pick(("viewer", "operator", "admin"))),
+                lambda: self.issue_api_token(pick(accounts), is_session=pick((True, False))),
+                lambda: self.delete_account(pick(accounts)),
+            ]
+        if tokens:
+            possible += [lambda: self.revoke_api_token(*pick(tokens))]
+        return possible
+
+    def _leave_networks(self, machine_id: UUID) -> None:
+        for network_id, members in self.networks.items():
+            if machine_id in members:
+                self.unassign(network_id, machine_id)
+
+    def _revoke_identity(self, machine_id: UUID) -> None:
+        identity_key = self.identities.pop(machine_id)
+        self._record(MachineRevoked, ACCESS_ID, machine_id=machine_id, identity_key=identity_key)
+        self._revoked.add(machine_id)
 
     def _assign_all(self, network_id: UUID) -> None:
-        self.assign(network_id, *(one for one in self.machines if one not in self.networks[network_id]))
+        joining = [one for one in self.machines if one not in self.networks[network_id] and one not in self._revoked]
+        self.assign(network_id, *joining)
 
     def _record(self, event_type: type[DomainEvent], originator_id: UUID, **fields: Any) -> None:
         version = self._versions[originator_id] = self._versions.get(originator_id, 0) + 1
