@@ -2,13 +2,14 @@
 
 Every change carries an `Idempotency-Key`, so that it can be sent again, once, when the connection broke or the
 gateway answered 503: it is executed once all the same.
+
+A token is sent to this gateway only: redirects are not followed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -16,7 +17,9 @@ from uuid import uuid4
 import httpx2
 import orjson
 
-from events.errors import InvalidInputError, UnavailableError, WireloomError
+from events.errors import UnauthenticatedError, UnavailableError, WireloomError
+from services.cli import trust
+from services.cli.address import checked_url, is_loopback
 
 Json = dict[str, Any]
 """One JSON object of the API."""
@@ -40,15 +43,22 @@ class Api:
         actor: str,
         transport: httpx2.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
+        *,
+        token: str = "",
+        ca: str = "",
     ) -> None:
-        self.url = _checked_url(url)
+        """`token` speaks for an account; `ca` (PEM) is the only authority to believe, else the system's are."""
+        self.url = checked_url(url)
         self._pause = pause
+        self._transport = transport
+        known = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(
             base_url=self.url,
-            headers={"X-Wireloom-Actor": actor, "Accept": "application/json"},
+            headers={"X-Wireloom-Actor": actor, "Accept": "application/json"} | known,
             transport=transport,
             timeout=_TIMEOUT,
-            trust_env=not _is_loopback(self.url),
+            verify=trust.context(ca) if self.url.startswith("https:") else True,
+            trust_env=not is_loopback(self.url),
         )
 
     def __enter__(self) -> Self:
@@ -107,7 +117,7 @@ class Api:
                     if event.data:
                         yield orjson.loads(event.data)
         except httpx2.TransportError as error:
-            raise _unreachable(self.url, error) from error
+            raise self._unreachable(error) from error
 
     def _send(
         self,
@@ -123,13 +133,34 @@ class Api:
             try:
                 response = self._http.request(method, path, params=params, json=body, headers=headers)
             except httpx2.TransportError as error:
-                if last:
-                    raise _unreachable(self.url, error) from error
+                if last or trust.explained(self.url, error):
+                    raise self._unreachable(error) from error
             else:
                 if last or response.status_code != 503 or 503 in accept:
                     return response
             self._pause(_RETRY_AFTER)
         raise AssertionError("the last try returns or raises")
+
+    def _unreachable(self, error: httpx2.TransportError) -> WireloomError:
+        if isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout | httpx2.PoolTimeout):
+            return UnavailableError(
+                f"The gateway at {self.url} did not answer in time.",
+                hint="The change may have been made all the same: look with `wireloom log`, then try again.",
+            )
+        if untrusted := trust.explained(self.url, error):
+            return untrusted
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return UnavailableError(
+                f"Nothing answers at {self.url}.",
+                hint="Start a control plane with `wireloom up`, or say where it is with --url or WIRELOOM_URL.",
+            )
+        if self.url.startswith("http:") and trust.speaks_tls(self.url, self._transport):
+            secure = self.url.replace("http:", "https:", 1)
+            return UnauthenticatedError(
+                f"The gateway at {self.url} speaks HTTPS only.", hint=f"Sign in first: wireloom login {secure}"
+            )
+        why = error or type(error).__name__
+        return UnavailableError(f"The connection to {self.url} broke ({why}).", hint="Try again.")
 
 
 def _body(response: httpx2.Response, url: str, problems: bool = True) -> Json:
@@ -144,8 +175,15 @@ def _body(response: httpx2.Response, url: str, problems: bool = True) -> Json:
     if problems and not response.is_success:
         if "code" not in body:
             raise _stranger(response, url)
-        raise WireloomError.from_problem(body)
+        raise _refusal(body, url)
     return body
+
+
+def _refusal(body: Json, url: str) -> WireloomError:
+    error = WireloomError.from_problem(body)
+    if isinstance(error, UnauthenticatedError):
+        error.hint = f"Sign in: wireloom login {url}"
+    return error
 
 
 def _stranger(response: httpx2.Response, url: str) -> UnavailableError:
@@ -155,43 +193,5 @@ def _stranger(response: httpx2.Response, url: str) -> UnavailableError:
     )
 
 
-def _unreachable(url: str, error: httpx2.TransportError) -> UnavailableError:
-    if isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout | httpx2.PoolTimeout):
-        return UnavailableError(
-            f"The gateway at {url} did not answer in time.",
-            hint="The change may have been made all the same: look with `wireloom log`, then try again.",
-        )
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return UnavailableError(
-            f"Nothing answers at {url}.",
-            hint="Start a control plane with `wireloom up`, or say where it is with --url or WIRELOOM_URL.",
-        )
-    return UnavailableError(f"The connection to {url} broke ({error or type(error).__name__}).", hint="Try again.")
-
-
 def _given(params: Json) -> Json:
     return {name: value for name, value in params.items() if value is not None}
-
-
-def _checked_url(text: str) -> str:
-    try:
-        url = httpx2.URL(text.rstrip("/"))
-    except httpx2.InvalidURL as error:
-        raise _not_a_url(text) from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise _not_a_url(text)
-    return str(url)
-
-
-def _not_a_url(text: str) -> InvalidInputError:
-    return InvalidInputError(
-        f"{text!r} is not the address of a gateway.", hint="Write it like http://127.0.0.1:7480.", field="url"
-    )
-
-
-def _is_loopback(url: str) -> bool:
-    host = httpx2.URL(url).host
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated
 
-import orjson
 import typer
 from rich.table import Table
 
 from events.errors import UnavailableError
 from services.cli.api import Api, Json
+from services.cli.harmless import json_text
 from services.cli.lookup import machine_named, network_named
 from services.cli.resolve import as_uuid
-from services.cli.session import DEFAULT_URL, Session, Url, opened
+from services.cli.session import Session, Url, opened
 from services.cli.tables import event_row, events_table
 
 EVENTS = "/api/v1/events"
@@ -36,7 +36,7 @@ def log(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the newest, or with --after the next.")] = 50,
     after: Annotated[int | None, typer.Option(min=0, help="Only those after this position in the log.")] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
 ) -> None:
     """Show the events, oldest first: when, who, what. They are never changed or removed."""
@@ -96,7 +96,7 @@ def _coming(session: Session, position: int, filters: Json) -> Iterator[Json]:
 
 def _print_one(session: Session, event: Json) -> None:
     if session.as_json:
-        typer.echo(orjson.dumps(event))
+        typer.echo(json_text(event))
         return
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(no_wrap=True)

@@ -19,15 +19,15 @@ from services.cli.lookup import (
     network_named,
 )
 from services.cli.networks import machines_text
-from services.cli.session import DEFAULT_URL, AsJson, Url, Yes, opened
+from services.cli.revoke import Machine, revoke, rotate_key
+from services.cli.session import AsJson, Url, Yes, opened
 from services.cli.tables import machine_table, machines_table, memberships_table, networks_of
 
 BATCH = 10_000
 """How many machines the gateway assigns at once."""
 
-app = typer.Typer(no_args_is_help=True, help="Machines: look at them, assign them to networks, delete them.")
+app = typer.Typer(no_args_is_help=True, help="Machines: look at them, assign them to networks, revoke or delete them.")
 
-Machine = Annotated[str, typer.Argument(metavar="HOSTNAME|UUID", help="The machine.")]
 InNetwork = Annotated[str, typer.Option("--network", "-n", metavar="NAME|UUID", help="The network.")]
 
 
@@ -39,7 +39,7 @@ def list_machines(
         str | None, typer.Option("--network", "-n", metavar="NAME|UUID", help="Only those in this network.")
     ] = None,
     online: Annotated[bool | None, typer.Option("--online/--offline", help="Only those that are.")] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """List the machines."""
@@ -52,11 +52,13 @@ def list_machines(
             separator = "\n" if session.out.is_terminal else ", "
             session.table(machines_table(machines, session.wide, separator))
         else:
-            session.say("There are no such machines. A machine appears once its wireloom-agent runs.")
+            session.say(
+                "There are no such machines. A machine appears once it has joined: see `wireloom token create`."
+            )
 
 
 @app.command()
-def show(context: typer.Context, machine: Machine, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def show(context: typer.Context, machine: Machine, url: Url = None, as_json: AsJson = False) -> None:
     """Show everything about a machine."""
     with opened(context, url, as_json) as session:
         found = machine_named(session.api, machine)
@@ -79,7 +81,7 @@ def assign(
         str | None, typer.Option(metavar="ADDRESS", help="Ask for this address, for one machine.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All machines that there are.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Assign machines to a network, each at the next available address.
@@ -104,7 +106,7 @@ def assign(
 
 @app.command()
 def unassign(
-    context: typer.Context, machine: Machine, network: InNetwork, url: Url = DEFAULT_URL, as_json: AsJson = False
+    context: typer.Context, machine: Machine, network: InNetwork, url: Url = None, as_json: AsJson = False
 ) -> None:
     """Take a machine out of a network; its address is free again."""
     with opened(context, url, as_json) as session:
@@ -122,7 +124,7 @@ def rename(
     *,
     machine: Machine,
     hostname: Annotated[str, typer.Argument(metavar="NEW-HOSTNAME", help="Its hostname from now on.")],
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a machine another hostname."""
@@ -141,7 +143,7 @@ def delete(
     machine: Machine,
     force: Annotated[bool, typer.Option("--force", help="Also if it is in networks: take it out.")] = False,
     yes: Yes = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a machine for good; with --force also one that is in networks."""
@@ -158,6 +160,10 @@ def delete(
         session.say(f"Deleted machine {found['hostname']}.")
         if as_json:
             session.json(found)
+
+
+app.command()(revoke)
+app.command()(rotate_key)
 
 
 def _assign(

@@ -12,7 +12,7 @@ from events.cidr import capacity
 from events.errors import InvalidInputError
 from services.cli.api import Json
 from services.cli.lookup import NETWORKS, network_named
-from services.cli.session import DEFAULT_URL, AsJson, Session, Url, Yes, opened
+from services.cli.session import AsJson, Session, Url, Yes, opened
 from services.cli.tables import STAR, members_table, network_table, networks_table
 
 app = typer.Typer(no_args_is_help=True, help="Mesh networks: create, look at, change and delete them.")
@@ -39,7 +39,7 @@ def create(
     route_reflector: Annotated[
         bool, typer.Option("--route-reflector", help="Turn on route reflector mode, for 250 machines and more.")
     ] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
@@ -51,7 +51,7 @@ def create(
 
 
 @app.command("list")
-def list_networks(context: typer.Context, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def list_networks(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
     """List the networks. A star marks the default one, RR route reflector mode."""
     with opened(context, url, as_json) as session:
         networks = session.api.all(NETWORKS)
@@ -64,7 +64,7 @@ def list_networks(context: typer.Context, url: Url = DEFAULT_URL, as_json: AsJso
 
 
 @app.command()
-def show(context: typer.Context, network: Name, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def show(context: typer.Context, network: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show a network: its settings, and the machines in it."""
     with opened(context, url, as_json) as session:
         found = network_named(session.api, network)
@@ -84,7 +84,7 @@ def rename(
     *,
     network: Name,
     name: Annotated[str, typer.Argument(metavar="NEW-NAME", help="Its name from now on.")],
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a network another name."""
@@ -100,7 +100,7 @@ def set_default(
     *,
     network: Annotated[str | None, typer.Argument(metavar="[NAME|UUID]", help="The network.")] = None,
     none: Annotated[bool, typer.Option("--none", help="Have no default network.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a network the default one, or with --none have no default."""
@@ -128,7 +128,7 @@ def set_route_reflector(
     *,
     network: Name,
     mode: Annotated[Switch, typer.Argument(help="On for networks of 250 machines and more.")],
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a network's route reflector mode on or off."""
@@ -146,7 +146,7 @@ def delete(
     network: Name,
     force: Annotated[bool, typer.Option("--force", help="Also if machines are in it: take them out.")] = False,
     yes: Yes = False,
-    url: Url = DEFAULT_URL,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a network; with --force also one that machines are assigned to."""

@@ -7,9 +7,12 @@ from difflib import get_close_matches
 from uuid import UUID
 
 from events.errors import InvalidInputError, NotFoundError
+from events.trust.tokens import PREFIXES
 from services.cli.api import Json
 
 _SHOWN = 10
+_SHORTEST = 4
+"""So much of an id must be given."""
 
 
 def as_uuid(text: str) -> str | None:
@@ -52,6 +55,38 @@ def choose_machines(texts: Iterable[str], machines: Sequence[Json]) -> list[Json
             raise NotFoundError(f"There is no machine {text!r}.", hint=hint)
         chosen[found["uuid"]] = found
     return list(chosen.values())
+
+
+def choose_account(text: str, accounts: Sequence[Json]) -> Json:
+    """The account that has this name, whatever the case, or this uuid.
+
+    Raises `NotFoundError` with the names that look like it.
+    """
+    for account in accounts:
+        if text.lower() == account["name"].lower() or as_uuid(text) == account["uuid"]:
+            return account
+    names = [account["name"] for account in accounts]
+    raise NotFoundError(f"There is no account {text!r}.", hint=_hint(text, names, "wireloom account list"))
+
+
+def choose_by_id(text: str, items: Sequence[Json], what: str, listing: str) -> Json:
+    """The one item whose uuid is, or begins with, `text`.
+
+    Raises `NotFoundError`, and `InvalidInputError` where several do, or where `text` is the secret itself: that is
+    never repeated.
+    """
+    if text.startswith(tuple(PREFIXES.values())):
+        raise InvalidInputError(
+            f"That is a token itself, not a {what}'s id.",
+            hint=f"`{listing}` shows the ids. Whoever reads your shell's history can read the token now: revoke it.",
+        )
+    found = [item for item in items if item["uuid"].startswith(text.lower())] if len(text) >= _SHORTEST else []
+    if not found:
+        raise NotFoundError(f"There is no {what} {text!r}.", hint=f"`{listing}` shows what there is.")
+    if len(found) > 1:
+        uuids = ", ".join(item["uuid"] for item in found[:_SHOWN])
+        raise InvalidInputError(f"The ids of {len(found)} begin with {text!r}.", hint=f"Give more of one: {uuids}.")
+    return found[0]
 
 
 def _only(text: str, found: Sequence[Json]) -> Json | None:

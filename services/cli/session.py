@@ -6,28 +6,37 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import httpx2
-import orjson
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 
+from services.cli import credentials
 from services.cli.api import Api
+from services.cli.harmless import harmless, json_text
 
-DEFAULT_URL = "http://127.0.0.1:7480"
+DEFAULT_URL = credentials.DEFAULT_URL
 WIDE = 100
 """From this many columns on, tables show the uuids too."""
 
 _UNBOUNDED = 4096
 
 Url = Annotated[
-    str, typer.Option("--url", envvar="WIRELOOM_URL", help="Where the gateway is.", metavar="URL", show_default=True)
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="WIRELOOM_URL",
+        help="Where the gateway is.",
+        metavar="URL",
+        show_default=f"where you are signed in, else {credentials.DEFAULT_URL}",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
@@ -51,7 +60,7 @@ class Session:
         self.out = console()
         self.err = console(stderr=True)
         self.pause = surroundings.pause
-        self._interactive = surroundings.interactive
+        self.interactive = surroundings.interactive
 
     @property
     def wide(self) -> bool:
@@ -60,7 +69,7 @@ class Session:
 
     def json(self, document: Any) -> None:
         """Print one JSON document."""
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        typer.echo(json_text(document, indent=True))
 
     def say(self, text: str) -> None:
         """Print a sentence about what was done; nothing where the answer is JSON."""
@@ -81,7 +90,7 @@ class Session:
 
         Ends the program with exit code 1 if the answer is no.
         """
-        if yes or self.as_json or not self._interactive():
+        if yes or self.as_json or not self.interactive():
             return
         self.err.print(consequence, soft_wrap=True)
         if not typer.confirm("Go on?", err=True):
@@ -98,11 +107,24 @@ class Session:
 
 
 @contextmanager
-def opened(context: typer.Context, url: str, as_json: bool) -> Iterator[Session]:
-    """The session of one command."""
-    surroundings = context.obj or Surroundings()
-    with Api(url, actor(_user()), surroundings.transport, surroundings.pause) as api:
-        yield Session(api, as_json, surroundings)
+def opened(context: typer.Context, url: str | None, as_json: bool) -> Iterator[Session]:
+    """The session of one command, with the gateway and the token that are meant (`credentials.chosen`)."""
+    with opened_as(credentials.chosen(url), context, as_json) as session:
+        yield session
+
+
+@contextmanager
+def opened_as(login: credentials.Login, context: typer.Context, as_json: bool) -> Iterator[Session]:
+    """A session with this gateway and token."""
+    around = surroundings(context)
+    with Api(login.url, actor(_user()), around.transport, around.pause, token=login.token, ca=login.ca) as api:
+        yield Session(api, as_json, around)
+
+
+def surroundings(context: typer.Context) -> Surroundings:
+    """What a command reaches outside with."""
+    around: Surroundings = context.obj or Surroundings()
+    return around
 
 
 def actor(user: str) -> str:
@@ -117,8 +139,16 @@ def _user() -> str:
         return f"uid-{os.getuid()}"
 
 
+class _Console(Console):
+    """Prints what it is told, less what a terminal would obey (`services.cli.harmless`)."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else harmless(text), style, control)
+
+
 def console(stderr: bool = False) -> Console:
     """A console that prints what it is told and nothing else; piped, it does not wrap at a width that nobody has."""
     stream = sys.stderr if stderr else sys.stdout
     bounded = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if bounded else _UNBOUNDED)
+    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if bounded else _UNBOUNDED)

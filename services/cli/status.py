@@ -10,14 +10,14 @@ import typer
 from events.errors import UnavailableError
 from services.cli.api import Api, Json
 from services.cli.lookup import MACHINES, NETWORKS
-from services.cli.session import DEFAULT_URL, AsJson, Url, opened
+from services.cli.session import AsJson, Url, opened
 from services.cli.tables import settings_table
 
 PARTS = {"bus": "Message bus", "allocator": "Allocator", "mirror": "Topology"}
 """The parts that the gateway tells about, as people know them."""
 
 
-def status(context: typer.Context, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+def status(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
     """Show whether the control plane is well: its parts, and how many networks and machines there are."""
     with opened(context, url, as_json) as session:
         ready, parts = session.api.ready()

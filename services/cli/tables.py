@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from rich.table import Table
 from rich.text import Text
 
 from services.cli.api import Json
+from services.cli.harmless import one_line
 
 STAR = "★"
 """Marks the default network."""
+
+SHORT = 8
+"""So much of an id tells tokens apart in a narrow table."""
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -78,7 +82,10 @@ def machine_table(machine: Json) -> Table:
         ("Last seen", local_time(machine["last_seen_at"]) if machine["last_seen_at"] else "not lately"),
         ("Agent", machine["agent_version"] or "unknown"),
         ("Created", local_time(machine["created_at"])),
+        *((("Enrolled", local_time(machine["enrolled_at"])),) if machine.get("enrolled_at") else ()),
         ("Updated", local_time(machine["updated_at"])),
+        *((("Revoked", local_time(machine["revoked_at"])),) if machine.get("revoked_at") else ()),
+        *((("Refused records", refused),) if (refused := refused_text(machine)) else ()),
         *(() if machine["memberships"] else (("Networks", "none"),)),
     )
 
@@ -95,9 +102,77 @@ def memberships_table(machine: Json, wide: bool) -> Table:
     return table
 
 
+def refused_text(machine: Json) -> Text:
+    """How many records its agent refused, by reason; empty where none."""
+    counts = machine.get("refused_records") or {}
+    return Text(", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count), style="yellow")
+
+
+def receipts_table(revocation: Json) -> Table:
+    """For each network how many machines have dropped the revoked one, and which have not."""
+    table = _table("Network", "Dropped by", "Not yet")
+    for network in revocation["networks"]:
+        dropped, pending = len(network["dropped"]), network["pending"]
+        late = Text("\n").join(_late(machine) for machine in pending) if pending else Text("")
+        table.add_row(network["name"], f"{dropped:,} of {dropped + len(pending):,}", late)
+    return table
+
+
+def session_table(url: str, session: Json) -> Table:
+    """Who one is to a gateway, one thing a line."""
+    return settings_table(
+        ("Gateway", url),
+        ("Account", session["account"]["name"]),
+        ("Role", session["role"]),
+        ("Token", session["token_name"]),
+        ("Expires", local_time(session["expires_at"]) if session["expires_at"] else "never"),
+    )
+
+
+def bootstrap_tokens_table(tokens: Iterable[Json], networks: Mapping[str, str], wide: bool) -> Table:
+    """Bootstrap tokens; `networks` has names by uuid. Wide, also when each expires, and the whole ids."""
+    table = _table("ID", "State", "Uses", "Network", "Made by", *(("Created", "Expires") if wide else ()))
+    for token in tokens:
+        network = token["mesh_network_uuid"]
+        table.add_row(
+            token["uuid"] if wide else token["uuid"][:SHORT],
+            Text(token["state"], style="green" if token["state"] == "usable" else "dim"),
+            f"{token['used']:,} of {'any' if token['uses'] is None else format(token['uses'], ',')}",
+            networks.get(network, network[:SHORT]) if network else "default",
+            short_actor(token["created_by"]),
+            *((local_time(token["created_at"]), local_time(token["expires_at"])) if wide else ()),
+        )
+    return table
+
+
+def accounts_table(accounts: Iterable[Json], wide: bool) -> Table:
+    """Accounts and their roles; wide, also the uuids."""
+    table = _table("Name", "Role", "Created", *(("UUID",) if wide else ()))
+    for account in accounts:
+        more = (account["uuid"],) if wide else ()
+        table.add_row(account["name"], account["role"], local_time(account["created_at"]), *more)
+    return table
+
+
+def api_tokens_table(tokens: Iterable[Json], wide: bool) -> Table:
+    """API tokens and browser sessions; wide, also the whole ids."""
+    table = _table("ID", "Account", "Name", "Role", "Use", "Expires", *(("Created",) if wide else ()))
+    for token in tokens:
+        table.add_row(
+            token["uuid"] if wide else token["uuid"][:SHORT],
+            token["account_name"],
+            token["name"],
+            token["role"],
+            token["use"],
+            local_time(token["expires_at"]) if token["expires_at"] else "never",
+            *((local_time(token["created_at"]),) if wide else ()),
+        )
+    return table
+
+
 def event_row(event: Json) -> tuple[str, str, str]:
     """When, who, what."""
-    return local_time(event["time"]), short_actor(event["actor"]), event["text"]
+    return local_time(event["time"]), short_actor(event["actor"]), one_line(event["text"])
 
 
 def events_table(events: Iterable[Json]) -> Table:
@@ -124,13 +199,20 @@ def networks_of(machine: Json, separator: str) -> str:
 
 
 def status(machine: Json) -> Text:
-    """Whether a machine is online."""
+    """Whether a machine is online, or revoked."""
+    if machine.get("state") == "revoked":
+        return Text("revoked", style="red")
     return Text("online", style="green") if machine["is_online"] else Text("offline", style="dim")
 
 
 def local_time(text: str) -> str:
     """A time of the API, to the second, in the time zone of whoever reads it."""
     return datetime.fromisoformat(text).astimezone().strftime(_TIME)
+
+
+def end_of(expires_at: str | None) -> str:
+    """Until when something counts, as the end of a sentence."""
+    return f"until {local_time(expires_at)}" if expires_at else "until it is revoked"
 
 
 def short_actor(actor: str) -> str:
@@ -154,10 +236,21 @@ def settings_table(*rows: tuple[str, str | Text]) -> Table:
     return table
 
 
+def _late(machine: Json) -> Text:
+    if machine["is_online"]:
+        return Text(machine["hostname"]).append(" (online)", style="yellow")
+    seen = f", last seen {local_time(machine['last_seen_at'])}" if machine["last_seen_at"] else ""
+    return Text(machine["hostname"]).append(f" (offline{seen})", style="dim")
+
+
 def _table(*columns: str, right: Iterable[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column in ("UUID", "Time", "Who", "Status"), overflow="fold")
+        table.add_column(
+            column,
+            no_wrap=column in ("UUID", "ID", "Time", "Who", "Status", "State", "Created", "Expires"),
+            overflow="fold",
+        )
     for column in right:
         table.add_column(column, justify="right", no_wrap=True)
     return table

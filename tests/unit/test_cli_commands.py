@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -93,6 +94,8 @@ class Gateway:
         self.batches: list[list[str]] = []
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.scheme == "https":
+            raise httpx2.ConnectError("wrong version number")
         self.requests.append(request)
         path, query = request.url.path.removeprefix("/api/v1"), request.url.params
         if request.method != "GET":
@@ -149,7 +152,10 @@ def gateway() -> Gateway:
 
 
 @pytest.fixture
-def wireloom(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def wireloom(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    for name in ("WIRELOOM_URL", "WIRELOOM_TOKEN", "WIRELOOM_CA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.delenv("COLUMNS", raising=False)
@@ -363,6 +369,22 @@ def test_a_refusal_becomes_its_exit_code_and_says_what_to_do(
         main.run()
     assert ended.value.code == code
     assert capsys.readouterr().err == "error: no\nDo [this] instead.\n"
+
+
+def test_hostile_names_are_harmless_on_a_terminal(wireloom: Callable[..., Result], gateway: Gateway) -> None:
+    hostile = "db\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202e\u200b\x00-1"
+    gateway.machines = [machine(hostile, (OFFICE, hostile, "172.16.0.1"))]
+    gateway.events[0]["text"] = f"registered {hostile}\n2026-01-01 00:00:00  cli:root  deleted everything"
+    listed, told = wireloom("machine", "list"), wireloom("log")
+    for text in (listed.stdout, wireloom("machine", "show", gateway.machines[0]["uuid"]).stdout, told.stdout):
+        assert text.replace("\n", "").isprintable()
+    assert "db]0;owned[2J31m-1" in listed.stdout
+    assert len(told.stdout.splitlines()) == 3
+    listed, told = wireloom("machine", "list", "--json"), wireloom("log", "--json")
+    assert json.loads(listed.stdout)["items"] == gateway.machines
+    assert json.loads(told.stdout.splitlines()[0])["text"] == gateway.events[0]["text"]
+    for text in (listed.stdout, told.stdout):
+        assert text.replace("\n", "").isprintable()
 
 
 def test_a_gateway_that_is_not_there_or_is_something_else(
