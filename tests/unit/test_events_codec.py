@@ -13,13 +13,23 @@ from events.codec import UnreadableEventError
 from events.domain import (
     EVENT_TYPES,
     REGISTRY_ID,
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
     Assignment,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
+    MachineEnrolled,
     MachineRegistered,
     MachineRenamed,
+    MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
     MembershipRegistered,
@@ -31,6 +41,8 @@ from events.domain import (
 
 NETWORK = UUID("11111111-0000-4000-8000-000000000000")
 MACHINE = UUID("22222222-0000-4000-8000-000000000000")
+TOKEN = UUID("44444444-0000-4000-8000-000000000000")
+ACCOUNT = UUID("55555555-0000-4000-8000-000000000000")
 COMMON = {
     "originator_version": 7,
     "previous_hash": "ab" * 32,
@@ -43,8 +55,11 @@ HEAD = (
     '"command_id":"33333333-0000-4000-8000-000000000000",'
 )
 N, M = f'"network_id":"{NETWORK}"', f'"machine_id":"{MACHINE}"'
+T, A = f'"token_id":"{TOKEN}"', f'"account_id":"{ACCOUNT}"'
 ASSIGNMENT = Assignment(machine_id=MACHINE, address="172.16.0.1")
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+IDENTITY_KEY = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN"
+HASH = "cd" * 32
 
 # These bytes stand in logs out there: a change here is a new schema version and an upcast, never a new expectation.
 GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
@@ -119,6 +134,66 @@ GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
         {"machine_id": MACHINE, "hostname": "db-2"},
         "machine.deleted:1",
         M + ',"hostname":"db-2"}',
+    ),
+    KeyRotationRequested: (
+        {"network_id": NETWORK, "machine_id": MACHINE, "generation": 2},
+        "network.key_rotation_requested:1",
+        f'{N},{M},"generation":2}}',
+    ),
+    BootstrapTokenCreated: (
+        {
+            "token_id": TOKEN,
+            "secret_hash": HASH,
+            "expires_at": datetime(2026, 5, 3, 14, 12, tzinfo=UTC),
+            "uses": None,
+            "network_id": NETWORK,
+        },
+        "access.bootstrap_token_created:1",
+        f'{T},"secret_hash":"{HASH}","expires_at":"2026-05-03T14:12:00.000000Z","uses":null,{N}}}',
+    ),
+    BootstrapTokenRevoked: ({"token_id": TOKEN}, "access.bootstrap_token_revoked:1", T + "}"),
+    MachineEnrolled: (
+        {"machine_id": MACHINE, "identity_key": IDENTITY_KEY, "token_id": TOKEN},
+        "access.machine_enrolled:1",
+        f'{M},"identity_key":"{IDENTITY_KEY}",{T}}}',
+    ),
+    MachineRevoked: (
+        {"machine_id": MACHINE, "identity_key": IDENTITY_KEY},
+        "access.machine_revoked:1",
+        f'{M},"identity_key":"{IDENTITY_KEY}"}}',
+    ),
+    AccountCreated: (
+        {"account_id": ACCOUNT, "name": "alice", "role": "admin"},
+        "access.account_created:1",
+        A + ',"name":"alice","role":"admin"}',
+    ),
+    AccountRoleSet: (
+        {"account_id": ACCOUNT, "role": "viewer", "previous_role": "operator"},
+        "access.account_role_set:1",
+        A + ',"role":"viewer","previous_role":"operator"}',
+    ),
+    AccountDeleted: (
+        {"account_id": ACCOUNT, "name": "alice"},
+        "access.account_deleted:1",
+        A + ',"name":"alice"}',
+    ),
+    ApiTokenIssued: (
+        {
+            "token_id": TOKEN,
+            "account_id": ACCOUNT,
+            "name": "ci",
+            "role": "operator",
+            "use": "session",
+            "secret_hash": HASH,
+            "expires_at": None,
+        },
+        "access.api_token_issued:1",
+        f'{T},{A},"name":"ci","role":"operator","use":"session","secret_hash":"{HASH}","expires_at":null}}',
+    ),
+    ApiTokenRevoked: (
+        {"token_id": TOKEN, "account_id": ACCOUNT},
+        "access.api_token_revoked:1",
+        f"{T},{A}}}",
     ),
 }
 
