@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ async def running_plane(data_dir: Path, services: Sequence[str] = SERVICES) -> A
         url = await server.start()
         stack.push_async_callback(server.stop)
         for service in services:
-            child = service_process(Service(service), url, http_port=0)
+            child = service_process(Service(service), os.environ | {"NATS_URL": url, "WIRELOOM_HTTP_PORT": "0"})
             await child.start()
             stack.push_async_callback(child.stop)
         client = await bus.connect(url, "benchmark")

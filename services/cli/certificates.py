@@ -55,19 +55,20 @@ class Authority:
         return cls(_pem(certificate), _key_pem(key))
 
 
-def server_certificate(authority: Authority, hosts: Sequence[str]) -> tuple[str, str]:
+def server_certificate(authority: Authority, hosts: Sequence[str], *, mutual: bool = False) -> tuple[str, str]:
     """A server's certificate for `hosts`, names and addresses, and its key; both PEM, the authority's certificate
-    with the former."""
+    with the former. With a `mutual` one the server may show itself to its like as a client too."""
     issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
     issuer_key = serialization.load_pem_private_key(authority.key.encode(), None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     names = [_general_name(host) for host in dict.fromkeys(hosts)]
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if mutual else [])]
     certificate = (
         _builder(_name("Wireloom"), issuer.subject, key.public_key(), timedelta(days=SERVER_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,
@@ -83,6 +84,25 @@ def is_due(certificate: str, hosts: Sequence[str], now: datetime) -> bool:
     half = found.not_valid_before_utc + (found.not_valid_after_utc - found.not_valid_before_utc) / 2
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return now >= half or any(_general_name(host) not in list(names) for host in hosts)
+
+
+def certificate_hosts(certificate: str) -> list[str]:
+    """The names and addresses that a server's certificate (PEM) is for. Raises ValueError where it is none."""
+    found = x509.load_pem_x509_certificate(certificate.encode())
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
+def is_for(certificate: str, host: str) -> bool:
+    """Whether a server's certificate (PEM) is for a host; a `*` in it stands for one label (RFC 9525, section 6.3)."""
+    wanted = host.lower()
+    _, dot, parent = wanted.partition(".")
+    names = {name.lower() for name in certificate_hosts(certificate)}
+    return wanted in names or (bool(dot) and f"*.{parent}" in names)
 
 
 def certificate_fingerprint(pem: str) -> str:

@@ -1,4 +1,4 @@
-"""Where `wireloom up` keeps its data, and that only one does."""
+"""Where `wireloom up` keeps its data, that only one does, and that it finds there what it left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from events.errors import InvalidInputError, UnavailableError
+from events.errors import ConflictError, InvalidInputError, UnavailableError
+
+GLOBAL_ACCOUNT = "$G"
+"""The account that a nats-server keeps everything in where it does not ask who one is."""
 
 _LOCK = "up.lock"
 
@@ -50,3 +53,33 @@ def held(directory: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def refuse_other_mode(directory: Path, account: str | None, secured: bool) -> None:
+    """Refuse a data directory whose log the embedded bus would not show: it keeps one for each account.
+
+    `account` is the public key of the identity's account, None where none was made yet; without authorisation
+    (`secured` False) everything is in the server's global account. Raises `ConflictError`.
+    """
+    kept = kept_accounts(directory / "bus" / "store")
+    if not kept or (account if secured else GLOBAL_ACCOUNT) in kept:
+        return
+    if not secured:
+        raise ConflictError(
+            f"The log in {directory} was made with authorisation; with --no-auth it would not be seen.",
+            hint="Leave out --no-auth, or give another directory with --data-dir.",
+        )
+    if GLOBAL_ACCOUNT in kept:
+        raise ConflictError(
+            f"The log in {directory} was made with --no-auth, and cannot be used with authorisation.",
+            hint="Give another directory with --data-dir, or go on with --no-auth.",
+        )
+    raise ConflictError(
+        f"The log in {directory} belongs to another identity than the one in {directory / 'identity'}.",
+        hint="Restore the folder `identity` from a backup, or give another directory with --data-dir.",
+    )
+
+
+def kept_accounts(store: Path) -> set[str]:
+    """The accounts that a nats-server keeps streams of in its store directory."""
+    return {streams.parent.name for streams in (store / "jetstream").glob("*/streams") if any(streams.iterdir())}

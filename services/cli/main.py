@@ -7,12 +7,13 @@ import sys
 import typer
 
 from events.errors import WireloomError
-from services.cli import log, machines, networks, serve, status, up
+from services.cli import accounts, export, first, keys, log, login, machines, networks, serve, status, tokens, up
 from services.cli.session import console
 
 _EXIT_CODES = (
     "Exit codes: 0 done; 1 Wireloom failed, or you said no; 2 the request is not valid; 3 there is no such thing; "
-    "4 it does not fit the present state; 5 a part of the control plane does not answer; 130 interrupted."
+    "4 it does not fit the present state; 5 a part of the control plane does not answer; "
+    "6 you are not signed in, or may not do this; 130 interrupted."
 )
 
 app = typer.Typer(
@@ -29,6 +30,14 @@ app.command(rich_help_panel="Control plane")(status.status)
 app.add_typer(networks.app, name="network", rich_help_panel="Networks and machines")
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(log.log)
+app.add_typer(tokens.app, name="token", rich_help_panel="Networks and machines")
+app.command(rich_help_panel="Access")(login.login)
+app.command(rich_help_panel="Access")(login.logout)
+app.command(rich_help_panel="Access")(login.whoami)
+app.add_typer(accounts.app, name="account", rich_help_panel="Access")
+accounts.app.command()(first.recover)
+app.add_typer(keys.app, name="key", rich_help_panel="Control plane")
+app.add_typer(export.app, name="identity", rich_help_panel="Control plane")
 app.command(rich_help_panel="Control plane")(status.version)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -18,40 +18,23 @@ import typer
 
 from events import bus
 from events.errors import InvalidInputError, UnavailableError
-from services.cli.datadir import default_data_dir, held
+from events.identity import Identity
+from services.cli import identity as identities
+from services.cli.certificates import certificate_fingerprint
+from services.cli.datadir import default_data_dir, held, refuse_other_mode
 from services.cli.embedded import EmbeddedServer
+from services.cli.first import insisting, make_first_admin
 from services.cli.logs import configure_logging
 from services.cli.notify import notify
+from services.cli.plan import Plan, Welcome, check, environment, summary
 from services.cli.process import ChildProcess
 from services.cli.serve import Service, stop_on_signals
-from services.cli.session import DEFAULT_URL, console
+from services.cli.session import console
 from services.cli.supervisor import Supervised
-
-DEFAULT_BUS = "nats://127.0.0.1:7422"
-HTTP_HOST = "127.0.0.1"
-"""The gateway listens on loopback only: it cannot tell yet who may do what."""
 
 _BUS_PATIENCE = 5.0
 _READY_EVERY = 0.1
 _WORRY_AFTER = 15.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What `wireloom up` is to run."""
-
-    data_dir: Path
-    nats_url: str
-    """A bus that runs already; empty to bring our own."""
-    bus_host: str
-    bus_port: int
-    http_port: int
-    replicas: int
-
-    @property
-    def url(self) -> str:
-        """Where the gateway will answer."""
-        return f"http://{HTTP_HOST}:{self.http_port}"
 
 
 def up(
@@ -61,101 +44,175 @@ def up(
         typer.Option(
             envvar="WIRELOOM_DATA_DIR",
             show_default="/var/lib/wireloom for root, else ~/.local/share/wireloom",
-            help="Where the embedded bus keeps the log.",
+            help="Where the embedded bus keeps the log, and the control plane its keys.",
+        ),
+    ] = None,
+    public_host: Annotated[
+        str,
+        typer.Option(
+            envvar="WIRELOOM_PUBLIC_HOST",
+            show_default=False,
+            help="The name or address by which machines and people reach this one.",
+        ),
+    ] = "",
+    http_host: Annotated[
+        str, typer.Option(envvar="WIRELOOM_HTTP_HOST", help="The address that the HTTP API listens on; 0.0.0.0: all.")
+    ] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=1, max=65535, envvar="WIRELOOM_HTTP_PORT")] = 7480,
+    bus_host: Annotated[
+        str, typer.Option(envvar="WIRELOOM_BUS_HOST", help="The address that the embedded bus listens on for agents.")
+    ] = "127.0.0.1",
+    bus_port: Annotated[int, typer.Option(min=1, max=65535, envvar="WIRELOOM_BUS_PORT")] = 7422,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WIRELOOM_TLS_CERT", show_default="self-made", help="A certificate (PEM) for the public host."
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(envvar="WIRELOOM_TLS_KEY", help="Its key (PEM).")] = None,
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="WIRELOOM_IDENTITY",
+            show_default="identity in the data directory",
+            help="The folder with the control plane's keys.",
         ),
     ] = None,
     nats_url: Annotated[
-        str, typer.Option(envvar="NATS_URL", help="Use this bus instead of bringing one along.", show_default=False)
+        str,
+        typer.Option(
+            envvar="NATS_URL",
+            show_default=False,
+            help="Use this bus instead of bringing one along; it must know the identity.",
+        ),
     ] = "",
-    bus_host: Annotated[str, typer.Option(help="Where the embedded bus listens for agents.")] = "127.0.0.1",
-    bus_port: Annotated[int, typer.Option(min=1, max=65535)] = 7422,
-    http_port: Annotated[int, typer.Option(min=1, max=65535)] = 7480,
     replicas: Annotated[
         int, typer.Option(min=1, max=5, envvar="WIRELOOM_REPLICAS", help="Copies of each stream, on a cluster.")
     ] = 1,
+    no_auth: Annotated[
+        bool,
+        typer.Option("--no-auth", help="Let whoever reaches it do everything, unencrypted: on loopback, for trying."),
+    ] = False,
 ) -> None:
     """Run a whole control plane on this machine: message bus, allocator, topology and gateway.
 
-    Restarts what dies, and stops everything in order on SIGTERM or Ctrl-C.
+    Its first start makes its keys and certificates, and shows the first admin's token. Restarts what dies, and stops
+    everything in order on SIGTERM or Ctrl-C.
     """
     configure_logging(service="up")
-    if replicas > 1 and not nats_url:
+    directory = (data_dir or default_data_dir(os.environ, os.geteuid() == 0)).absolute()
+    if no_auth and identity is not None:
         raise InvalidInputError(
-            f"The bus that wireloom brings along is one server and cannot keep {replicas} copies.",
-            hint="Give a cluster's address with --nats-url, or leave out --replicas and WIRELOOM_REPLICAS.",
-            field="replicas",
+            "An identity is of no use with --no-auth.", hint="Leave out one of the two.", field="no_auth"
         )
-    directory = data_dir or default_data_dir(os.environ, os.geteuid() == 0)
-    plan = Plan(directory.absolute(), nats_url, bus_host, bus_port, http_port, replicas)
-    asyncio.run(_run(plan))
+    plan = Plan(
+        data_dir=directory,
+        identity=None if no_auth else (identity or directory / "identity").absolute(),
+        nats_url=nats_url,
+        bus_host=bus_host,
+        bus_port=bus_port,
+        http_host=http_host,
+        http_port=http_port,
+        replicas=replicas,
+        host_name=socket.gethostname(),
+        public_host=public_host,
+        certificate=None if tls_cert is None else tls_cert.absolute(),
+        key=None if tls_key is None else tls_key.absolute(),
+    )
+    asyncio.run(_run(check(plan)))
 
 
 async def _run(plan: Plan) -> None:
     stop = stop_on_signals()
-    _check_port_is_free(plan.http_port)
+    _check_port_is_free(plan.http_host, plan.http_port)
     async with AsyncExitStack() as parts:
-        if plan.nats_url:
-            await _check_bus(plan.nats_url)
-            bus_url = plan.nats_url
-        else:
+        if not plan.nats_url:
             parts.enter_context(held(plan.data_dir))
-            bus_url = await _start_bus(plan, parts)
+        identity = _identity(plan)
+        if plan.nats_url:
+            await _check_bus(plan.nats_url, identity)
+        else:
+            await _start_bus(plan, identity, parts)
         for service in Service:
-            supervised = Supervised(service.value, service_process(service, bus_url, plan.http_port, plan.replicas))
+            supervised = Supervised(service.value, service_process(service, environment(plan, os.environ)))
             parts.push_async_callback(supervised.stop)
             await supervised.start()
-        if await _ready_or_stopped(plan.url, stop):
-            typer.echo(summary(plan, bus_url))
-            notify("READY=1")
-            await stop.wait()
+        if await _ready_or_stopped(plan, identity, stop):
+            welcome = await _first_or_stopped(plan, identity, stop) if identity is not None else None
+            if not stop.is_set():
+                typer.echo(summary(plan, welcome))
+                notify("READY=1")
+                await stop.wait()
         notify("STOPPING=1")
         structlog.get_logger("services.cli.up").info("stopping")
 
 
-async def _check_bus(url: str) -> None:
+def _identity(plan: Plan) -> Identity | None:
+    """The identity, made at the first start, its certificates fit; None in open mode. A data directory of the other
+    mode is refused."""
+    found = Identity(plan.identity) if plan.identity is not None and identities.exists(plan.identity) else None
+    if not plan.nats_url:
+        refuse_other_mode(plan.data_dir, found.public.account if found else None, secured=plan.identity is not None)
+    if plan.identity is None:
+        return None
+    log = structlog.get_logger("services.cli.up")
+    if found is None:
+        if plan.nats_url:
+            raise InvalidInputError(
+                f"There is no identity in {plan.identity}, by which the bus at {plan.nats_url} would know us.",
+                hint="Give the one that the bus was set up with (`wireloom identity create`) with --identity, or "
+                "--no-auth for a bus on this machine that does not ask who one is.",
+                field="identity",
+            )
+        found = identities.create(plan.identity, plan.hosts)
+        log.info("identity made", folder=str(plan.identity), hosts=plan.hosts)
+    elif due := identities.due_certificates(found, plan.hosts):
+        if identities.renew_certificates(found, due, plan.hosts):
+            log.info("certificates renewed", certificates=due, hosts=plan.hosts)
+        else:
+            log.warning("certificates are due, and their authority's key is not here", certificates=due)
+    return found
+
+
+async def _check_bus(url: str, identity: Identity | None) -> None:
     """Raises `UnavailableError` if no bus answers at `url`, rather than leave the services waiting for it."""
+    credentials = identity.credentials("console") if identity else None
     try:
         async with asyncio.timeout(_BUS_PATIENCE):
-            await (await bus.connect(url, "wireloom up")).close()
+            await (await bus.connect(url, "wireloom up", credentials)).close()
     except TimeoutError as error:
+        knows = " that knows this identity" if identity else ""
         raise UnavailableError(
-            f"No message bus answers at {url}.",
+            f"No message bus{knows} answers at {url}.",
             hint="Start it, give the right address, or leave out --nats-url and NATS_URL to have one brought along.",
         ) from error
 
 
-async def _start_bus(plan: Plan, parts: AsyncExitStack) -> str:
-    if not _is_loopback(plan.bus_host):
+async def _start_bus(plan: Plan, identity: Identity | None, parts: AsyncExitStack) -> None:
+    if identity is None:
         console(stderr=True).print(
-            f"warning: the bus listens on {plan.bus_host} and has no authentication yet: whoever reaches port "
-            f"{plan.bus_port} can read and change everything. Let only your machines reach it.",
+            "warning: without authorisation (--no-auth), every user and program of this machine can read and change "
+            "everything, and nothing is encrypted.",
             style="yellow",
         )
-    server = EmbeddedServer(plan.data_dir / "bus", plan.bus_host, plan.bus_port)
+    server = EmbeddedServer(plan.data_dir / "bus", plan.bus_host, plan.bus_port, identity)
     supervised = Supervised("message bus", server)
     parts.push_async_callback(supervised.stop)
     await supervised.start()
-    return f"nats://{_reachable(plan.bus_host)}:{plan.bus_port}"
 
 
-def service_process(service: Service, bus_url: str, http_port: int, replicas: int = 1) -> ChildProcess:
+def service_process(service: Service, variables: Mapping[str, str]) -> ChildProcess:
     """One service as a child of ours, configured by its environment."""
-    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
-    environment |= {
-        "NATS_URL": bus_url,
-        "WIRELOOM_REPLICAS": str(replicas),
-        "WIRELOOM_HTTP_HOST": HTTP_HOST,
-        "WIRELOOM_HTTP_PORT": str(http_port),
-    }
-    return ChildProcess([sys.executable, "-m", "services.cli", "serve", service.value], environment)
+    return ChildProcess([sys.executable, "-m", "services.cli", "serve", service.value], variables)
 
 
-async def _ready_or_stopped(url: str, stop: asyncio.Event) -> bool:
+async def _ready_or_stopped(plan: Plan, identity: Identity | None, stop: asyncio.Event) -> bool:
     """Wait until the gateway says that all is ready: True; or until we are told to stop: False."""
     log = structlog.get_logger("services.cli.up")
     loop = asyncio.get_running_loop()
     worry_at = loop.time() + _WORRY_AFTER
-    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=5) as http:
+    verify = _trusting(plan, identity) if identity is not None else True
+    async with httpx2.AsyncClient(base_url=plan.local_url, verify=verify, trust_env=False, timeout=5) as http:
         while not stop.is_set():
             reason = "the gateway does not answer"
             with suppress(httpx2.TransportError):
@@ -171,52 +228,53 @@ async def _ready_or_stopped(url: str, stop: asyncio.Event) -> bool:
     return False
 
 
-def summary(plan: Plan, bus_url: str) -> str:
-    """What a person should know once everything runs: where things are, and what to type next."""
-    data = f"with the bus, at {plan.nats_url}" if plan.nats_url else str(plan.data_dir)
-    export = "" if plan.url == DEFAULT_URL else f"  export WIRELOOM_URL={plan.url}\n"
-    agent = "sudo wireloom-agent run" + ("" if bus_url == DEFAULT_BUS else f" --nats {bus_url}")
-    return f"""
-Wireloom is up. Ctrl-C stops it.
-
-  HTTP API      {plan.url}/api/v1
-  Message bus   {bus_url}
-  Data          {data}
-
-Next, in another terminal:
-
-{export}  wireloom network create office 172.16.0.0/24
-  {agent}
-  wireloom machine assign HOSTNAME --network office
-  wireloom log --follow
-"""
+def _trusting(plan: Plan, identity: Identity) -> ssl.SSLContext:
+    """Trusts the gateway's own certificate and no other. A given one need not be for the address of this machine that
+    we ask at: it was compared with the public host."""
+    if plan.certificate is None:
+        return identity.tls()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=plan.certificate.read_text())
+    return context
 
 
-def _check_port_is_free(port: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+async def _first_or_stopped(plan: Plan, identity: Identity, stop: asyncio.Event) -> Welcome:
+    """What to show at the end of the start: the first admin's token if this is the first start.
+
+    Where our output is kept as a log (systemd's journal), no token is made: `wireloom account recover` shows one.
+    """
+    pin = certificate_fingerprint(identity.ca()) if plan.certificate is None else ""
+    if _output_is_journal(os.environ):
+        return Welcome(None, pin, hidden=True)
+    log = structlog.get_logger("services.cli.up")
+    client = await bus.connect(plan.local_bus, "wireloom up", identity.credentials("console"))
+    try:
+        while not stop.is_set():
+            try:
+                return Welcome(await make_first_admin(insisting(client, _WORRY_AFTER)), pin)
+            except UnavailableError as error:
+                log.warning("the first account cannot be made yet, still trying", reason=str(error))
+    finally:
+        await client.close()
+    return Welcome(None, pin)
+
+
+def _output_is_journal(variables: Mapping[str, str]) -> bool:
+    """Whether standard output goes to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
+    output = os.fstat(sys.stdout.fileno())
+    return variables.get("JOURNAL_STREAM") == f"{output.st_dev}:{output.st_ino}"
+
+
+def _check_port_is_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HTTP_HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise UnavailableError(
-                f"Port {port} on {HTTP_HOST} is not free ({error.strerror}), so the gateway cannot listen there.",
+                f"Port {port} on {host} is not free ({error.strerror}), so the gateway cannot listen there.",
                 hint="Another control plane may be running (`wireloom status`); choose a port with --http-port.",
             ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _reachable(host: str) -> str:
-    """An address at which a server that listens on `host` can be reached from this machine, as a URL has it."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if address.is_unspecified:
-        return "127.0.0.1" if address.version == 4 else "[::1]"
-    return f"[{address}]" if address.version == 6 else str(address)

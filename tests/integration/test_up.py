@@ -23,7 +23,8 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def plane(tmp_path: Path, data: Path) -> Iterator[ControlPlane]:
-    with running(tmp_path / "up", "--data-dir", str(data), "--bus-port", str(free_port())) as plane:
+    options = ("--no-auth", "--data-dir", str(data), "--bus-port", str(free_port()))
+    with running(tmp_path / "up", *options) as plane:
         yield plane
 
 
@@ -75,15 +76,17 @@ def test_the_kernel_ends_the_children_of_a_killed_supervisor(plane: ControlPlane
 
 
 def test_a_second_one_is_refused(plane: ControlPlane, data: Path, tmp_path: Path) -> None:
-    same_data = run_wireloom("up", "--data-dir", str(data), "--http-port", str(free_port()))
+    same_data = run_wireloom("up", "--no-auth", "--data-dir", str(data), "--http-port", str(free_port()))
     assert same_data.code == 5
     assert f"Another `wireloom up` (process {plane.process.pid}) uses the data directory {data}." in same_data.stderr
-    same_port = run_wireloom("up", "--data-dir", str(tmp_path / "other"), "--http-port", str(plane.http_port))
+    same_port = run_wireloom(
+        "up", "--no-auth", "--data-dir", str(tmp_path / "other"), "--http-port", str(plane.http_port)
+    )
     assert same_port.code == 5
     assert f"Port {plane.http_port} on 127.0.0.1 is not free" in same_port.stderr
     bus_port = plane.arguments[plane.arguments.index("--bus-port") + 1]
     same_bus = run_wireloom(
-        "up", "--data-dir", str(tmp_path / "other"), "--http-port", str(free_port()), "--bus-port", bus_port
+        "up", "--no-auth", f"--data-dir={tmp_path / 'other'}", f"--http-port={free_port()}", f"--bus-port={bus_port}"
     )
     assert same_bus.code == 5
     assert f"Port {bus_port} on 127.0.0.1 is taken" in same_bus.stderr
@@ -92,7 +95,7 @@ def test_a_second_one_is_refused(plane: ControlPlane, data: Path, tmp_path: Path
 
 
 def test_interrupted_before_it_is_ready_it_stops_too(tmp_path: Path, data: Path) -> None:
-    plane = ControlPlane(tmp_path / "up", "--data-dir", str(data), "--bus-port", str(free_port()))
+    plane = ControlPlane(tmp_path / "up", "--no-auth", "--data-dir", str(data), "--bus-port", str(free_port()))
     try:
         wait_until_sync(lambda: "bus" in plane.children(), what="the bus is started")
         children = list(plane.children().values())
@@ -103,16 +106,17 @@ def test_interrupted_before_it_is_ready_it_stops_too(tmp_path: Path, data: Path)
         plane.close()
 
 
-def test_a_bus_for_others_is_warned_about(tmp_path: Path, data: Path) -> None:
-    port = free_port()
-    with running(tmp_path / "up", "--data-dir", str(data), "--bus-host", "0.0.0.0", "--bus-port", str(port)) as plane:
-        assert "has no authentication yet" in plane.logged
-        assert f"nats://127.0.0.1:{port}" in plane.said
+def test_without_authorisation_nothing_listens_beyond_loopback(data: Path) -> None:
+    for option, host in (("--bus-host", "0.0.0.0"), ("--http-host", "0.0.0.0"), ("--http-host", "192.0.2.1")):
+        refused = run_wireloom("up", "--no-auth", "--data-dir", str(data), option, host)
+        assert refused.code == 2
+        assert f"With --no-auth nothing may listen on {host}" in refused.stderr
+    assert not data.exists()
 
 
 def test_no_bus_at_the_url_given(tmp_path: Path) -> None:
     url = f"nats://127.0.0.1:{free_port()}"
-    ended = run_wireloom("up", "--nats-url", url, "--http-port", str(free_port()))
+    ended = run_wireloom("up", "--no-auth", "--nats-url", url, "--http-port", str(free_port()))
     assert ended.code == 5
     assert f"No message bus answers at {url}." in ended.stderr
 

@@ -6,24 +6,31 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx2
 import orjson
-from nats.aio.client import Client
 
 from events import bus, state
-from events.commands import Outcome
+from events.client import BusClient
+from events.commands import COMMANDS, Outcome
+from events.enrolment import Access, EnrolRequest
 from events.errors import UnavailableError, WireloomError
 from events.feed import last_sequence
+from events.identity import Identity, trusting
 from events.subjects import LOG_STREAM, command
+from events.trust.keys import Key, generate
+from events.trust.permissions import inbox
+from events.trust.proof import ENROL, prove
+from services.cli.first import insisting, make_first_admin
 from services.cli.process import ChildProcess
 from services.cli.serve import Service
 from services.cli.up import service_process
 from services.topology.rebuild import compare
-from tests.support.program import free_port
+from tests.support.program import environment, free_port
 from tests.support.waiting import wait_until
 
 ACTOR = "test:caller"
@@ -36,14 +43,40 @@ MACHINES = "/api/v1/machines"
 T = TypeVar("T")
 
 
-class Plane:
-    """The services of a control plane, a client of their bus and one of their HTTP API."""
+@dataclass(frozen=True)
+class Enrolled:
+    """A machine that was let in: its identity key, and what it was given."""
 
-    def __init__(self, bus_url: str, replicas: int, client: Client) -> None:
+    machine_id: UUID
+    key: Key
+    access: Access
+
+    @property
+    def credentials(self) -> bus.Credentials:
+        """How it shows the bus who it is."""
+        tls, name = trusting(self.access.bus_ca), str(self.machine_id)
+        return bus.Credentials(lambda: self.access.token, self.key.sign, inbox(name), tls)
+
+
+class Plane:
+    """The services of a control plane, a client of their bus and one of their HTTP API.
+
+    With an identity everything is secured: `client` has the topology service's credentials, `console` those for giving
+    commands, and `http` the first admin's token, as soon as `ready` has made it.
+    """
+
+    def __init__(
+        self, bus_url: str, replicas: int, client: BusClient, identity: Identity | None, console: BusClient
+    ) -> None:
         self.bus_url = bus_url
         self.client = client
+        self.console = console
+        self.identity = identity
+        self.token = ""
         self._port = free_port()
-        self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", trust_env=False, timeout=15)
+        self.url = f"{'https' if identity else 'http'}://127.0.0.1:{self._port}"
+        verify = identity.tls() if identity else True
+        self.http = httpx2.AsyncClient(base_url=self.url, verify=verify, trust_env=False, timeout=15)
         self._replicas = replicas
         self._running: dict[str, ChildProcess] = {}
         self._ends: dict[str, asyncio.Task[int]] = {}
@@ -51,10 +84,18 @@ class Plane:
     async def start(self, *names: str) -> None:
         """Start services. A name is that of a service, with anything after a `/` to tell several of a kind apart."""
         for name in names:
-            child = service_process(Service(name.partition("/")[0]), self.bus_url, self._port, self._replicas)
+            child = service_process(Service(name.partition("/")[0]), self._environment())
             self._running[name] = child
             await child.start()
             self._ends[name] = asyncio.create_task(child.wait())
+
+    def _environment(self) -> dict[str, str]:
+        values = {
+            "NATS_URL": self.bus_url,
+            "WIRELOOM_REPLICAS": str(self._replicas),
+            "WIRELOOM_HTTP_PORT": str(self._port),
+        }
+        return environment(**values, **({"WIRELOOM_IDENTITY": str(self.identity.folder)} if self.identity else {}))
 
     async def kill(self, name: str) -> None:
         """End a service as a crash would."""
@@ -82,7 +123,7 @@ class Plane:
         assert not ended, f"ended by themselves: {ended}"
 
     async def ready(self) -> None:
-        """Wait until the gateway says that everything is ready."""
+        """Wait until the gateway says that everything is ready, and with an identity sign in."""
 
         async def is_ready() -> bool:
             try:
@@ -91,10 +132,22 @@ class Plane:
                 return False
 
         await wait_until(is_ready, timeout=PATIENCE, what="the control plane is ready")
+        if self.identity is not None and not self.token:
+            self.token = await make_first_admin(insisting(self.console, PATIENCE)) or ""
+            assert self.token, "there was an account already"
+            self.http.headers["Authorization"] = f"Bearer {self.token}"
+
+            async def is_signed_in() -> bool:
+                return (await self.http.get("/api/v1/session")).is_success
+
+            await wait_until(is_signed_in, timeout=PATIENCE, what="the gateway knows the first account")
 
     async def give(self, kind: str, command_id: UUID | None = None, **fields: object) -> Outcome:
         """Have a command executed over the bus: asked again with the same id until it is decided, as programs do."""
         body = orjson.dumps({"command_id": command_id or uuid4(), "actor": ACTOR, **fields})
+        if self.identity is not None:
+            given = COMMANDS.validate_python({"kind": kind} | orjson.loads(body))
+            return await _insist(lambda: bus.execute(self.console, given, timeout=2))
         answer = await _insist(lambda: bus.ask(self.client, command(kind), body, timeout=2))
         return Outcome.model_validate_json(answer)
 
@@ -139,13 +192,31 @@ class Plane:
 
         await asyncio.gather(*(register(first) for first in range(100)))
 
+    async def enrol(self, hostname: str, token: str = "", key: Key | None = None) -> Enrolled:
+        """Let a machine in as its agent would be, with a fresh bootstrap token unless one is given."""
+        token = token or (await self.change("POST", "/api/v1/bootstrap-tokens", {}))["token"]
+        key, machine_id = key or generate("user"), uuid4()
+        challenge = (await self.http.post("/api/v1/agents/challenge")).raise_for_status().json()["challenge"]
+        request = EnrolRequest(
+            token=token,
+            machine_id=machine_id,
+            identity_key=key.public,
+            hostname=hostname,
+            challenge=challenge,
+            proof=prove(key, ENROL, machine_id, challenge),
+        )
+        answer = await self.http.post("/api/v1/agents/enrol", json=request.model_dump(mode="json"))
+        if not answer.is_success:
+            raise WireloomError.from_problem(answer.json())
+        return Enrolled(machine_id, key, Access.model_validate(answer.json()))
+
     async def state_follows(self) -> None:
         """Wait until STATE has reached the log's end and is byte for byte what a rebuild from the log gives."""
 
         async def is_current() -> bool:
             last = await state.last_message(self.client)
             end = await last_sequence(self.client, LOG_STREAM)
-            return last is not None and state.decode_record(last.payload).cause == end
+            return last is not None and last.position == end
 
         async def is_same() -> bool:
             return not await compare(self.client)
@@ -155,17 +226,20 @@ class Plane:
 
 
 @asynccontextmanager
-async def running_plane(bus_url: str, replicas: int = 1) -> AsyncIterator[Plane]:
-    """A control plane on a bus that runs, ready, for as long as the block lasts."""
-    client = await bus.connect(bus_url, "test")
-    plane = Plane(bus_url, replicas, client)
-    try:
+async def running_plane(bus_url: str, replicas: int = 1, identity: Identity | None = None) -> AsyncIterator[Plane]:
+    """A control plane on a bus that runs, ready, for as long as the block lasts; with an identity a secured one."""
+    async with AsyncExitStack() as closing:
+        client = await bus.connect(bus_url, "test", identity.credentials("topology") if identity else None)
+        closing.push_async_callback(client.close)
+        console = client
+        if identity is not None:
+            console = await bus.connect(bus_url, "test console", identity.credentials("console"))
+            closing.push_async_callback(console.close)
+        plane = Plane(bus_url, replicas, client, identity, console)
+        closing.push_async_callback(plane.close)
         await plane.start(*Service)
         await plane.ready()
         yield plane
-    finally:
-        await plane.close()
-        await client.close()
 
 
 async def _insist(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import httpx2
 import psutil
 
+from events.identity import Identity
 from tests.support.waiting import wait_until_sync
 
 SERVICES = ("allocator", "topology", "gateway")
@@ -47,12 +49,13 @@ class Ended:
 
 
 class ControlPlane:
-    """A running `wireloom up`, and its client."""
+    """A running `wireloom up`, and its client: the first admin, or with `--no-auth` among the options anybody."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.http_port = free_port()
-        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.secured = "--no-auth" not in options
+        self.url = f"{'https' if self.secured else 'http'}://127.0.0.1:{self.http_port}"
         self.arguments = ["up", "--http-port", str(self.http_port), *options]
         self.process = self._start()
 
@@ -110,7 +113,7 @@ class ControlPlane:
 
     def wait_until_ready(self, timeout: float = 30) -> None:
         """Wait until the gateway says that every part is ready."""
-        with httpx2.Client(base_url=self.url, trust_env=False, timeout=10) as http:
+        with self.client() as http:
 
             def ready() -> bool:
                 try:
@@ -120,9 +123,38 @@ class ControlPlane:
 
             wait_until_sync(ready, timeout, "the control plane is ready")
 
+    @property
+    def data_dir(self) -> Path:
+        """Where it keeps its data."""
+        return Path(self.arguments[self.arguments.index("--data-dir") + 1])
+
+    @property
+    def identity(self) -> Identity:
+        """Its identity: the one given, or its own."""
+        given = "--identity" in self.arguments
+        return Identity(
+            Path(self.arguments[self.arguments.index("--identity") + 1]) if given else self.data_dir / "identity"
+        )
+
+    @property
+    def tokens(self) -> list[str]:
+        """The admin's tokens that it showed, over all its starts."""
+        return re.findall(r"wla_[a-z2-7]{52}", self.said)
+
+    def client(self) -> httpx2.Client:
+        """A client of its HTTP API."""
+        headers = {"Authorization": f"Bearer {self.tokens[0]}"} if self.secured else {}
+        verify = self.identity.tls() if self.secured else True
+        return httpx2.Client(base_url=self.url, headers=headers, verify=verify, trust_env=False, timeout=60)
+
     def run(self, *arguments: str, **values: str) -> Ended:
         """Run a client command to its end."""
-        return run_wireloom(*arguments, WIRELOOM_URL=self.url, **values)
+        if self.secured:
+            values = {
+                "WIRELOOM_TOKEN": self.tokens[0],
+                "WIRELOOM_CA": str(self.identity.folder / "tls/ca.pem"),
+            } | values
+        return run_wireloom(*arguments, **{"WIRELOOM_URL": self.url, **values})
 
     def json(self, *arguments: str) -> Any:
         """The JSON that a client command prints."""
@@ -132,7 +164,7 @@ class ControlPlane:
 
     def add_machines(self, *hostnames: str) -> list[str]:
         """Register machines as their agents would, and return their uuids."""
-        with httpx2.Client(base_url=self.url, trust_env=False, timeout=60) as http, ThreadPoolExecutor(32) as pool:
+        with self.client() as http, ThreadPoolExecutor(32) as pool:
 
             def register(hostname: str) -> str:
                 answer = http.post("/api/v1/machines", json={"hostname": hostname}).raise_for_status()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from services.cli.embedded import find_server_binary
+from services.cli.export import write_export
+from services.cli.identity import create
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
@@ -22,12 +25,17 @@ def environment_file(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["single", "cluster"])
 def test_the_server_accepts_the_configuration_with_its_example_environment(name: str, tmp_path: Path) -> None:
-    example = environment_file(DEPLOY / "nats" / f"{name}.env") | {"WIRELOOM_NATS_STORE": str(tmp_path)}
-    config = DEPLOY / "nats" / f"{name}.conf"
-    command = [find_server_binary(), "--config", str(config), "-t"]
-    checked = subprocess.run(command, env=os.environ | example, capture_output=True, text=True, check=False)
+    example = environment_file(DEPLOY / "nats" / f"{name}.env")
+    folder = tmp_path / "out" / "servers" / example["WIRELOOM_NATS_NAME"]
+    identity = create(tmp_path / "identity", ["192.0.2.1"])
+    write_export(identity, tmp_path / "out", {folder.name: ["192.0.2.1"]})
+    shutil.copy(DEPLOY / "nats" / f"{name}.conf", folder)
+    here = {key: value.replace("/var/lib/wireloom-nats", str(folder)) for key, value in example.items()}
+    command = [find_server_binary(), "--config", str(folder / f"{name}.conf"), "-t"]
+    checked = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    assert set(re.findall(r"\$(\w+)", config.read_text())) == set(example)
+    read = [folder / f"{name}.conf", folder / "security.conf", *([folder / "routes.conf"] * (name == "cluster"))]
+    assert set().union(*(re.findall(r"\$(\w+)", path.read_text()) for path in read)) == set(example)
 
 
 @pytest.mark.parametrize("name", ["single", "cluster"])
