@@ -65,7 +65,7 @@ MACHINE = Permissions(
 )
 PROGRAM = Permissions(
     "program",
-    publish=("wireloom.command.{{name()}}.*", "$SRV.INFO.wireloom", "$SRV.PING.wireloom"),
+    publish=("wireloom.command.{{name()}}.*",),
     subscribe=("_INBOX.{{name()}}.>",),
     subscriptions=64,
 )

@@ -15,16 +15,9 @@ from uuid import UUID
 from events.errors import NotFoundError
 from events.fields import AccountRole
 from events.records import AccountRecord, ApiTokenRecord, BootstrapTokenRecord, IdentityRecord, Record
+from services.gateway.authority import lower
 
 _R = TypeVar("_R")
-
-ROLES: tuple[AccountRole, ...] = ("viewer", "operator", "admin")
-"""From the one that may do least to the one that may do everything."""
-
-
-def allows(role: AccountRole, needed: AccountRole) -> bool:
-    """Whether who has `role` may do what needs `needed`."""
-    return ROLES.index(role) >= ROLES.index(needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +30,7 @@ class Speaker:
     @property
     def role(self) -> AccountRole:
         """The lower of the token's role and the account's."""
-        return min(self.token.role, self.account.role, key=ROLES.index)
+        return lower(self.token.role, self.account.role)
 
     @property
     def actor(self) -> str:
@@ -54,6 +47,7 @@ class AccessView:
         self._accounts: dict[UUID, AccountRecord] = {}
         self._api_tokens: dict[UUID, ApiTokenRecord] = {}
         self._by_hash: dict[str, UUID] = {}
+        self._names: dict[UUID, str] = {}
 
     def apply(self, subject: str, record: Record) -> None:
         """Take in the record that stands under `state.access.<part>.<id>`."""
@@ -66,8 +60,10 @@ class AccessView:
                 self._identities[item] = record.body
             case AccountRecord():
                 self._accounts[item] = record.body
+                self._names[item] = record.body.name
             case ApiTokenRecord():
                 self._api_tokens[item] = record.body
+                self._names[item] = record.body.name
                 self._by_hash[record.body.secret_hash] = item
             case _:
                 self._drop(part, item)
@@ -117,6 +113,10 @@ class AccessView:
         account = self._accounts.get(token.account_id)
         return None if account is None else Speaker(token, account)
 
+    def name_of(self, item: UUID) -> str | None:
+        """The name of an account or API token, also of one that went while we listened."""
+        return self._names.get(item)
+
     def _drop(self, part: str, item: UUID) -> None:
         match part:
             case "bootstrap":
@@ -126,9 +126,14 @@ class AccessView:
             case "account":
                 self._accounts.pop(item, None)
                 for token in [token for token in self._api_tokens.values() if token.account_id == item]:
-                    self._drop("token", token.token_id)
-            case "token" if (token := self._api_tokens.pop(item, None)) is not None:
-                self._by_hash.pop(token.secret_hash, None)
+                    self._drop_token(token.token_id)
+            case "token":
+                self._drop_token(item)
+
+    def _drop_token(self, token_id: UUID) -> None:
+        token = self._api_tokens.pop(token_id, None)
+        if token is not None:
+            self._by_hash.pop(token.secret_hash, None)
 
 
 def _found(known: dict[UUID, _R], item: UUID, what: str) -> _R:

@@ -1,6 +1,7 @@
 """What agents ask of the gateway, and their heartbeats. Shell.
 
-Who asks is known from the subject alone (`ask.<machine>.<verb>`), never from the request.
+Who asks is known from the subject alone (`ask.<machine>.<verb>`), never from the request: the bus lets each machine say
+only its own. A machine that never enrolled, was revoked or deleted is refused, also while the bus still lets it speak.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pydantic import ValidationError
 
 from events.bus import refuse
 from events.commands import RegisterMachine, RegisterMembership
-from events.errors import InternalError, InvalidInputError, UnavailableError, WireloomError
+from events.errors import InternalError, InvalidInputError, NotFoundError, UnavailableError, WireloomError
+from events.fields import shown
+from events.identity import Identity
 from events.records import Heartbeat, MembershipRequest, RegisterRequest, SyncRequest
 from events.subjects import GATEWAY_QUEUE
 from services.gateway.commander import Commander
@@ -36,24 +39,35 @@ class Agents:
     """Answers the agents."""
 
     def __init__(
-        self, client: Client, commander: Commander, follower: Follower, presence: Presence, metrics: Metrics
+        self,
+        client: Client,
+        commander: Commander,
+        follower: Follower,
+        presence: Presence,
+        metrics: Metrics,
+        *,
+        identity: Identity | None,
     ) -> None:
+        """Without an `identity` every machine is taken for what it says it is."""
         self._client = client
         self._commander = commander
         self._follower = follower
         self._presence = presence
         self._metrics = metrics
+        self._identity = identity
         self._verbs: dict[str, Callable[[UUID, bytes], Awaitable[bytes]]] = {
             "register": self._register,
             "membership": self._membership,
             "sync": self._sync,
+            "ring": self._ring,
         }
 
     async def serve(self, tasks: Tasks) -> list[Subscription]:
         """Answer until the returned subscriptions are drained."""
 
         async def ask(message: Msg) -> None:
-            tasks.start(self._answer(without_foreign_reply(message)))
+            machine = message.subject.split(".")[1]
+            tasks.start(self._answer(without_foreign_reply(message, machine)))
 
         subscriptions = [
             await self._client.subscribe("ask.*.*", queue=GATEWAY_QUEUE, cb=ask),
@@ -66,8 +80,10 @@ class Agents:
         try:
             _, machine, verb = message.subject.split(".")
             if verb not in self._verbs:
-                raise InvalidInputError(f"Agents cannot ask for {verb!r}.", hint="Ask register, membership or sync.")
-            answer = await self._verbs[verb](_machine_id(machine), message.data)
+                raise InvalidInputError(f"Agents cannot ask for {shown(verb)}.", hint=f"Ask {', '.join(self._verbs)}.")
+            machine_id = _machine_id(machine)
+            await self._admit(machine_id)
+            answer = await self._verbs[verb](machine_id, message.data)
             if message.reply:
                 await self._client.publish(message.reply, answer)
         except WireloomError as error:
@@ -77,6 +93,23 @@ class Agents:
         except Exception:
             structlog.get_logger("gateway").exception("an agent's request failed", subject=message.subject)
             await refuse(message, InternalError("The request could not be handled.", hint="See the gateway's log."))
+
+    async def _admit(self, machine_id: UUID) -> None:
+        """Raises `UnauthenticatedError`, `MachineRevokedError` or `MachineDeletedError` for a machine that may not be
+        here."""
+        if self._identity is None:
+            return
+        try:
+            self._follower.mirror.standing(machine_id)
+        except WireloomError:
+            if not await self._follower.catch_up(CATCH_UP):
+                raise UnavailableError("The gateway is behind.", hint="Ask again.") from None
+            self._follower.mirror.standing(machine_id)
+
+    async def _ring(self, machine_id: UUID, data: bytes) -> bytes:
+        if self._identity is None:
+            raise NotFoundError("This control plane signs nothing.", hint="Run it with authorisation.")
+        return self._identity.ring().model_dump_json().encode()
 
     async def _register(self, machine_id: UUID, data: bytes) -> bytes:
         request = RegisterRequest.model_validate_json(data)
@@ -127,16 +160,32 @@ class Agents:
         except (InvalidInputError, ValidationError) as error:
             why = invalid(error) if isinstance(error, ValidationError) else error
             structlog.get_logger("gateway").warning("a heartbeat cannot be read", subject=message.subject, why=str(why))
+            self._metrics.refused_heartbeats.inc()
             return
-        if self._follower.mirror.has_machine(machine_id):
-            self._metrics.heartbeats.inc()
-            self._presence.beat(machine_id, heartbeat, datetime.now(UTC))
-        else:
+        if not self._may_beat(machine_id):
             self._presence.forget(machine_id)
+            self._metrics.refused_heartbeats.inc()
+            return
+        before = sum(self._presence.refused(machine_id).values())
+        if not self._presence.beat(machine_id, heartbeat, datetime.now(UTC)):
+            self._metrics.refused_heartbeats.inc()
+            return
+        self._metrics.heartbeats.inc()
+        self._metrics.refused_records.inc(max(0, sum(self._presence.refused(machine_id).values()) - before))
+
+    def _may_beat(self, machine_id: UUID) -> bool:
+        mirror = self._follower.mirror
+        if self._identity is None:
+            return mirror.has_machine(machine_id)
+        try:
+            mirror.standing(machine_id)
+        except WireloomError:
+            return False
+        return True
 
 
 def _machine_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise InvalidInputError(f"{text!r} is not a machine's uuid.", hint="Ask as ask.<uuid>.<verb>.") from error
+        raise InvalidInputError(f"{shown(text)} is not a machine's uuid.", hint="Ask as ask.<uuid>.<verb>.") from error

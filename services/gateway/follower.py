@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from contextlib import aclosing
 from itertools import count
 
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 
 from events.errors import UnavailableError
 from events.feed import feed
-from events.state import decode_record, last_message, load
+from events.state import last_message, load, signature_of
 from events.subjects import STATE_STREAM
 from services.gateway.mirror import Mirror
 
@@ -33,11 +34,16 @@ class Follower:
         self._tickets = count()
         self._by_position: list[_Waiter] = []
         self._by_sequence: list[_Waiter] = []
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def position(self) -> int:
         """The log position up to which the mirror shows everything."""
         return self._complete
+
+    def call_on_change(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever the mirror has taken something in. It must be quick and not raise."""
+        self._listeners.append(listener)
 
     async def run(self) -> None:
         """Follow until cancelled. Raises `UnavailableError` when the connection is closed for good."""
@@ -76,16 +82,15 @@ class Follower:
                 log.info("waiting for the derived state", reason=error.detail)
                 await asyncio.sleep(_RETRY_SECONDS)
         for subject, payload in dump.entries:
-            self.mirror.apply(subject, decode_record(payload))
+            self.mirror.apply(subject, payload, dump.signatures.get(subject, ""))
         self._sequence, self._complete = dump.last_sequence, self.mirror.position
         log.info("mirror loaded", position=self._complete, records=len(dump.entries))
         self.loaded.set()
         self._wake()
 
     def _take(self, sequence: int, message: Msg) -> None:
-        record = decode_record(message.data)
         before = self.mirror.position
-        self.mirror.apply(message.subject, record)
+        record = self.mirror.apply(message.subject, message.data, signature_of(message))
         self._sequence = sequence
         # An event's records are written as one batch but arrive one by one: it shows completely once the batch's last
         # message arrives, or, where a newer one has replaced that, once a later event's record does.
@@ -110,6 +115,8 @@ class Follower:
                 future = heapq.heappop(waiters)[2]
                 if not future.done():
                     future.set_result(None)
+        for listener in self._listeners:
+            listener()
 
 
 _Waiter = tuple[int, int, "asyncio.Future[None]"]

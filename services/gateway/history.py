@@ -11,7 +11,16 @@ from uuid import UUID
 from nats.aio.client import Client
 
 from events import log
-from events.domain import DomainEvent, MachineDeleted, MachineRegistered, NetworkCreated, NetworkDeleted
+from events.domain import (
+    AccountCreated,
+    AccountDeleted,
+    ApiTokenIssued,
+    DomainEvent,
+    MachineDeleted,
+    MachineRegistered,
+    NetworkCreated,
+    NetworkDeleted,
+)
 from events.log import LoggedEvent
 from services.gateway.words import NameOf, machines_of, networks_of
 
@@ -56,6 +65,10 @@ def names_in(events: list[LoggedEvent], known: NameOf) -> NameOf:
             told[event.network_id] = event.name
         elif isinstance(event, MachineRegistered | MachineDeleted):
             told[event.machine_id] = event.hostname
+        elif isinstance(event, AccountCreated | AccountDeleted):
+            told[event.account_id] = event.name
+        elif isinstance(event, ApiTokenIssued):
+            told[event.token_id] = event.name
     return lambda item: known(item) or told.get(item)
 
 

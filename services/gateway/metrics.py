@@ -45,6 +45,27 @@ class Metrics:
             registry=self._registry,
         )
         self.heartbeats = Counter("wireloom_heartbeats", "Heartbeats heard of agents.", registry=self._registry)
+        self.refused_admissions = Counter(
+            "wireloom_refused_admissions",
+            "Machines that were refused access to the bus, by what they wanted (enrol, renew) and the refusal's code.",
+            ("purpose", "code"),
+            registry=self._registry,
+        )
+        self.refused_heartbeats = Counter(
+            "wireloom_refused_heartbeats",
+            "Heartbeats refused: repeated, out of order, unreadable, or of a machine that may not be here.",
+            registry=self._registry,
+        )
+        self.refused_records = Counter(
+            "wireloom_refused_records",
+            "Records that agents report to have refused: forged, replayed, or not theirs.",
+            registry=self._registry,
+        )
+        self.revocations = Counter(
+            "wireloom_revocations_pushed",
+            "Machines whose tokens were revoked on the bus.",
+            registry=self._registry,
+        )
         self.mirror_position = Gauge(
             "wireloom_mirror_position", "Log position that the mirror has reached.", registry=self._registry
         )

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from events.enrolment import ACCESS_SECONDS
 from events.trust import jwt
 from events.trust.keys import Key
 from events.trust.permissions import network_tag
@@ -95,8 +94,3 @@ class Minter:
         return jwt.user(
             self.program_key, self.account, public_key, str(principal), issued_at=issued_at, expires_at=expires_at
         )
-
-
-def machine_expiry(now: int) -> int:
-    """Until when a machine's token counts that is made `now`."""
-    return now + ACCESS_SECONDS

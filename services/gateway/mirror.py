@@ -7,14 +7,26 @@ still standing. Both follow from the records in STATE alone, so a restarted gate
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
 from events.cidr import capacity
-from events.errors import NotFoundError
-from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record, SyncReply
-from events.subjects import machine_membership, network_info, scope, scope_of
+from events.errors import MachineDeletedError, MachineRevokedError, NotFoundError, UnauthenticatedError
+from events.records import (
+    IdentityRecord,
+    MachineRecord,
+    MembershipRecord,
+    NetworkRecord,
+    PeerRecord,
+    Record,
+    SyncReply,
+)
+from events.state import decode_record
+from events.subjects import machine_membership, network_info, network_peer, scope, scope_of
+from events.trust.signing import signed_with
 from services.gateway.access import AccessView
+from services.gateway.cutoffs import Cutoffs
 from services.gateway.ordered import Ordered
 from services.gateway.scopes import Scope
 
@@ -58,16 +70,18 @@ class Mirror:
         self.by_hostname = Ordered()
         self.by_created_at = Ordered()
         self.access = AccessView()
+        self.cutoffs = Cutoffs()
         self._scopes: dict[str, Scope] = {}
         self._former_names: dict[UUID, str] = {}
 
-    def apply(self, subject: str, record: Record) -> None:
-        """Take in the record that stands under a STATE subject."""
-        if self._scopes.setdefault(scope_of(subject), Scope()).put(subject, record):
+    def apply(self, subject: str, payload: bytes, signature: str = "") -> Record:
+        """Take in the record that stands under a STATE subject as `payload`, and return it."""
+        record = decode_record(payload)
+        if self._scopes.setdefault(scope_of(subject), Scope()).put(subject, record, payload, signature):
             _, kind, scope_id, *rest = subject.split(".")
             match kind, rest:
                 case "access", _:
-                    self.access.apply(subject, record)
+                    self._access(subject, record)
                 case "network", ["info"]:
                     self._network(UUID(scope_id), record)
                 case "network", ["peer", machine]:
@@ -77,6 +91,7 @@ class Mirror:
                 case "machine", ["network", network]:
                     self._membership(UUID(scope_id), UUID(network), record)
         self.position = max(self.position, record.cause)
+        return record
 
     def network(self, network_id: UUID) -> tuple[Network, NetworkRecord]:
         """A network with its own record. Raises `NotFoundError`."""
@@ -97,14 +112,56 @@ class Mirror:
         machine = self.machines.get(machine_id)
         return machine is not None and machine.record is not None
 
+    def standing(self, machine_id: UUID) -> IdentityRecord:
+        """By which key a machine is known that may be on the bus.
+
+        Raises `UnauthenticatedError` for one that never enrolled, `MachineRevokedError` and `MachineDeletedError`.
+        """
+        identity = self.access.identity(machine_id)
+        if identity is None:
+            raise UnauthenticatedError(
+                f"The machine {machine_id} has not enrolled.", hint="Join it with a bootstrap token."
+            )
+        if identity.revoked_at is not None:
+            raise MachineRevokedError(
+                f"The machine {machine_id} was revoked at {identity.revoked_at:%Y-%m-%d %H:%M:%S} UTC.",
+                hint="A revoked machine stays out: remove its identity and join it as a new one.",
+            )
+        if not self.has_machine(machine_id):
+            raise MachineDeletedError(
+                f"The machine {machine_id} was deleted.",
+                hint="Its id is spent: remove its identity and join it as a new one.",
+            )
+        return identity
+
+    def networks_of(self, machine_id: UUID) -> tuple[UUID, ...]:
+        """The networks whose records a machine may hear, in the order of their ids."""
+        machine = self.machines.get(machine_id)
+        joined = () if machine is None else machine.networks
+        return tuple(sorted(network_id for network_id in joined if self.networks[network_id].record is not None))
+
+    def departures(self, machine_id: UUID) -> dict[UUID, int]:
+        """The networks of which a machine was a peer and is one no more, each with the revision that says so."""
+        found = {}
+        for network_id, network in self.networks.items():
+            held = self._scopes[scope("network", network_id)].held(network_peer(network_id, machine_id))
+            if held is not None and network.record is not None and machine_id not in network.peers:
+                found[network_id] = held.revision
+        return found
+
+    def signed_with(self) -> Counter[str]:
+        """How many records are signed with each key, by its fingerprint; under "" those without a signature."""
+        return Counter(signed_with(text) for held in self._scopes.values() for text in held.signatures())
+
     def name_of(self, item: UUID) -> str | None:
-        """The name of a network or the hostname of a machine, also of one that was deleted while we listened."""
+        """The name of a network, account or API token, or the hostname of a machine, also of one that was deleted while
+        we listened."""
         network, machine = self.networks.get(item), self.machines.get(item)
         if network is not None and network.record is not None:
             return network.record.name
         if machine is not None and machine.record is not None:
             return machine.record.hostname
-        return self._former_names.get(item)
+        return self.access.name_of(item) or self._former_names.get(item)
 
     def sync(self, machine_id: UUID, name: str, since: int) -> SyncReply:
         """What a machine that holds revision `since` of a scope needs. `gone` where it is not its to hear."""
@@ -122,6 +179,11 @@ class Mirror:
             if name == scope("network", network_id):
                 return self.networks[network_id].record is not None
         return False
+
+    def _access(self, subject: str, record: Record) -> None:
+        self.access.apply(subject, record)
+        if isinstance(record.body, IdentityRecord) and record.body.revoked_at is not None:
+            self.cutoffs.note(record.body.machine_id, record.time, record.cause)
 
     def _network(self, network_id: UUID, record: Record) -> None:
         network = self.networks.setdefault(network_id, Network())
@@ -167,6 +229,7 @@ class Mirror:
             self.by_created_at.put(machine_id, sortable(record.body.created_at))
             self._touch(machine_id)
         else:
+            self.cutoffs.note(machine_id, record.time, record.cause)
             self._drop_machine(machine_id, machine)
 
     def _drop_machine(self, machine_id: UUID, machine: Machine) -> None:
@@ -189,6 +252,7 @@ class Mirror:
             network.by_address.put(machine_id, int(record.body.address))
             machine.networks[network_id] = None
         else:
+            self.cutoffs.note(machine_id, record.time, record.cause)
             machine.networks.pop(network_id, None)
             self._leave(network_id, machine_id)
         self._touch(machine_id)

@@ -1,4 +1,4 @@
-"""Which machines are online, from their agents' heartbeats. Pure: the time is an argument.
+"""Which machines are online and what they have applied, from their agents' heartbeats. Pure: the time is an argument.
 
 A machine is online while its newest heartbeat is at most `ONLINE_FOR` old and did not say that the agent was leaving.
 Presence is kept in memory only, by each gateway for itself: after a restart a machine counts as offline until its
@@ -7,6 +7,8 @@ first heartbeat, at most ten seconds later.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +17,13 @@ from events.records import Heartbeat
 
 ONLINE_FOR = timedelta(seconds=30)
 """Agents send a heartbeat every ten seconds: two may be lost."""
+
+FORMER_BOOTS = 16
+"""Of how many starts of an agent it is remembered that they are over, so that their heartbeats count no more."""
+
+_REASON = re.compile(r"[a-z][a-z_-]{0,31}")
+_MAX_REASONS = 16
+_MAX_COUNT = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +34,45 @@ class Sighting:
     counter: int
     leaving: bool
     seen_at: datetime
+    applied: Mapping[UUID, int]
+    """For each network, the revision up to which the machine's interface agrees with the records."""
+    refused: Mapping[str, int]
+    """How many records the agent has refused since it started, by reason."""
+    former: tuple[UUID, ...] = ()
+    """The boot ids before this one, the newest first."""
 
 
 class Presence:
-    """When each machine was last heard of."""
+    """When each machine was last heard of, and what it said."""
 
     def __init__(self) -> None:
         self._sightings: dict[UUID, Sighting] = {}
 
     def beat(self, machine_id: UUID, heartbeat: Heartbeat, now: datetime) -> bool:
-        """Note a heartbeat. False where it is a repetition or came out of order: it proves nothing."""
-        known = self._sightings.get(machine_id)
-        if known is not None and known.boot_id == heartbeat.boot_id and heartbeat.counter <= known.counter:
-            return False
-        self._sightings[machine_id] = Sighting(heartbeat.boot_id, heartbeat.counter, heartbeat.leaving, now)
+        """Note a heartbeat. False where it is a repetition, came out of order, or is of an agent's run that is over: it
+        proves nothing."""
+        known, former = self._sightings.get(machine_id), tuple[UUID, ...]()
+        if known is not None:
+            former = known.former
+            if heartbeat.boot_id in former:
+                return False
+            if heartbeat.boot_id != known.boot_id:
+                former = (known.boot_id, *former)[:FORMER_BOOTS]
+            elif heartbeat.counter <= known.counter:
+                return False
+        self._sightings[machine_id] = Sighting(
+            heartbeat.boot_id,
+            heartbeat.counter,
+            heartbeat.leaving,
+            now,
+            heartbeat.applied,
+            _believable(heartbeat.refused),
+            former,
+        )
         return True
 
     def forget(self, machine_id: UUID) -> None:
-        """A machine was deleted."""
+        """A machine was deleted or revoked."""
         self._sightings.pop(machine_id, None)
 
     def is_online(self, machine_id: UUID, now: datetime) -> bool:
@@ -55,6 +85,22 @@ class Presence:
         known = self._sightings.get(machine_id)
         return known.seen_at if known is not None else None
 
+    def applied(self, machine_id: UUID, network_id: UUID) -> int:
+        """The revision of a network's records up to which the machine's interface agrees with them; 0 if unknown."""
+        known = self._sightings.get(machine_id)
+        return known.applied.get(network_id, 0) if known is not None else 0
+
+    def refused(self, machine_id: UUID) -> dict[str, int]:
+        """How many records the machine's agent has refused since it started, by reason."""
+        known = self._sightings.get(machine_id)
+        return dict(known.refused) if known is not None else {}
+
     def online_count(self, now: datetime) -> int:
         """How many machines are online."""
         return sum(self.is_online(machine_id, now) for machine_id in self._sightings)
+
+
+def _believable(refused: Mapping[str, int]) -> dict[str, int]:
+    """What a machine says about itself is shown to people: it gets no names and numbers of any kind and size."""
+    reasons = sorted(reason for reason in refused if _REASON.fullmatch(reason))[:_MAX_REASONS]
+    return {reason: max(0, min(refused[reason], _MAX_COUNT)) for reason in reasons}

@@ -1,16 +1,29 @@
-"""The records of every scope in the order of their revisions, to tell a listener what it missed. Pure."""
+"""The records of every scope in the order of their revisions, to tell a listener what it missed. Pure.
+
+Records are kept as they stand in STATE, to the byte, each with the signature beside it.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import NamedTuple
 
-from events.records import Record, SubjectRecord, SyncReply
+from events.records import Record, SignedRecord, SyncReply
 
 PAGE = 400
 """How many records one reply carries. The largest record (a peer with 16 IPv6 endpoints and the longest hostname) has
-some 1,600 bytes, so a reply stays well under the bus's limit of 1 MB."""
+some 2,000 bytes with its signature, so a reply stays under the bus's limit of 1 MB."""
+
+
+class Held(NamedTuple):
+    """The newest record of a subject."""
+
+    revision: int
+    time: datetime
+    payload: str
+    signature: str
 
 
 class Scope:
@@ -18,18 +31,22 @@ class Scope:
 
     def __init__(self) -> None:
         self.revision = 0
-        self._subjects: dict[str, Record] = {}
+        self._subjects: dict[str, Held] = {}
         self._by_revision: dict[int, str] = {}
         self._revisions: list[int] = []
 
-    def put(self, subject: str, record: Record) -> bool:
-        """Take a record in. False where it is not newer than what is known of its subject."""
+    def put(self, subject: str, record: Record, payload: bytes, signature: str = "") -> bool:
+        """Take a record in. False where it is not newer than what is known of its subject; if it is the same one with
+        another signature, that one counts from now on."""
         known = self._subjects.get(subject)
         if known is not None:
-            if known.revision >= record.revision:
+            if known.revision > record.revision:
+                return False
+            if known.revision == record.revision:
+                self._subjects[subject] = known._replace(signature=signature)
                 return False
             del self._by_revision[known.revision]
-        self._subjects[subject] = record
+        self._subjects[subject] = Held(record.revision, record.time, payload.decode(), signature)
         self._by_revision[record.revision] = subject
         insort(self._revisions, record.revision)
         self.revision = max(self.revision, record.revision)
@@ -48,27 +65,36 @@ class Scope:
         """Every subject that has a record."""
         return list(self._subjects)
 
+    def held(self, subject: str) -> Held | None:
+        """The newest record of a subject."""
+        return self._subjects.get(subject)
+
+    def signatures(self) -> Iterator[str]:
+        """The signature of each record."""
+        return (held.signature for held in self._subjects.values())
+
     def times(self) -> Iterator[datetime]:
         """When each of the records was caused."""
-        return (record.time for record in self._subjects.values())
+        return (held.time for held in self._subjects.values())
 
-    def page(self, since: int) -> tuple[tuple[SubjectRecord, ...], bool]:
+    def page(self, since: int) -> tuple[tuple[SignedRecord, ...], bool]:
         """The first records after revision `since`, in order, and whether there are more."""
-        found: list[SubjectRecord] = []
+        found: list[SignedRecord] = []
         for index in range(bisect_right(self._revisions, since), len(self._revisions)):
             subject = self._by_revision.get(self._revisions[index])
             if subject is None:
                 continue
             if len(found) == PAGE:
                 return tuple(found), True
-            found.append(SubjectRecord(subject=subject, record=self._subjects[subject]))
+            held = self._subjects[subject]
+            found.append(SignedRecord(subject=subject, payload=held.payload, signature=held.signature))
         return tuple(found), False
 
     def reply(self, name: str, since: int) -> SyncReply:
         """What a listener that holds revision `since` of this scope needs."""
         reset = not 0 <= since <= self.revision
         records, more = self.page(0 if reset else since)
-        revision = records[-1].record.revision if more else self.revision
+        revision = self._subjects[records[-1].subject].revision if more else self.revision
         return SyncReply(scope=name, revision=revision, reset=reset, more=more, records=records)
 
     def _compact(self) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import nats.errors
 import structlog
@@ -15,16 +18,20 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from events import bus
-from events.errors import UnavailableError
+from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
+from events.trust.permissions import Role
+from services.gateway.admission import Admission
 from services.gateway.agents import Agents
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
 from services.gateway.http.app import make_app
 from services.gateway.http.changes import Gateway
+from services.gateway.http.throttle import Throttle
+from services.gateway.keeper import Keeper
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
-from services.gateway.programs import serve_programs
+from services.gateway.programs import Programs
 from services.gateway.settings import Settings
 from services.gateway.tasks import Tasks
 
@@ -37,68 +44,110 @@ __all__ = ["Settings", "serve"]
 async def serve(settings: Settings, stop: asyncio.Event, listening: Callable[[int], None] = lambda port: None) -> None:
     """Serve until `stop` is set; what was asked by then is answered. `listening` hears the HTTP port.
 
-    Raises `InvalidInputError` for an address that is not loopback, and `UnavailableError` if the bus does not answer
-    at the start, its connection is closed for good, or the port is taken.
+    Raises `InvalidInputError` for an identity or certificate that cannot be used, and `UnavailableError` if the bus
+    does not answer at the start, its connection is closed for good, or the port is taken.
     """
+    identity = Identity(settings.identity) if settings.identity else None
     with listener(settings.host, settings.port) as listening_socket:
-        credentials = Identity(settings.identity).credentials("gateway") if settings.identity else None
-        client = await bus.connect(settings.nats_url, "wireloom-gateway", credentials)
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(_connected(settings, identity, "gateway"))
+            keeping = await stack.enter_async_context(_connected(settings, identity, "keeper")) if identity else None
+            port = listening_socket.getsockname()[1]
+            parts = _Parts(settings, identity, client, keeping, port)
+            listening(port)
+            await parts.serve(listening_socket, stop)
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, identity: Identity | None, role: Role) -> AsyncIterator[Client]:
+    credentials = identity.credentials(role) if identity else None
+    client = await bus.connect(settings.nats_url, f"wireloom-{role}", credentials)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+class _Parts:
+    """A gateway put together."""
+
+    def __init__(
+        self, settings: Settings, identity: Identity | None, client: Client, keeping: Client | None, port: int
+    ) -> None:
+        metrics, presence, follower = Metrics(), Presence(), Follower(client)
+        commander = Commander(client, metrics)
+        self.tasks = Tasks()
+        self.release = version("wireloom")
+        self.keeper = Keeper(keeping, identity, follower, metrics) if identity and keeping else None
+        self.agents = Agents(client, commander, follower, presence, metrics, identity=identity)
+        self.programs = Programs(commander, follower, self.tasks, secured=identity is not None)
+        self.gateway = Gateway(
+            client,
+            commander,
+            follower,
+            presence,
+            metrics,
+            asyncio.Event(),
+            admission=_admission(settings, identity, commander, follower, metrics),
+            identity=identity,
+            public_url=settings.told_url(port),
+            ca=identity.ca() if identity and settings.tls_cert is None else None,
+            throttle=Throttle(settings.limits),
+        )
+        self.server = _Server(_http_config(self.gateway, self.release, settings.certificate))
+
+    async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set or a part fails."""
+        gateway = self.gateway
+        stopping = asyncio.create_task(stop.wait())
+        on_http = asyncio.create_task(self.server.serve([listening]))
+        on_bus = asyncio.create_task(self._serve_bus())
+        inner = [asyncio.create_task(gateway.follower.run()), asyncio.create_task(gateway.commander.watch())]
+        if self.keeper is not None:
+            inner.append(asyncio.create_task(self.keeper.run()))
+        parts = (stopping, on_http, on_bus, *inner)
         try:
-            listening(listening_socket.getsockname()[1])
-            await _serve(client, listening_socket, stop)
+            ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in ended:
+                part.result()
         finally:
-            await client.close()
+            gateway.closing.set()
+            self.server.should_exit = True
+            on_bus.cancel()
+            await asyncio.wait([on_bus])
+            await self.tasks.finish(_GRACE_SECONDS)
+            await asyncio.wait([on_http])
+            for part in (stopping, *inner):
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _serve_bus(self) -> None:
+        """Answer programs at once, and agents as soon as there is something to answer them from."""
+        follower = self.gateway.follower
+        service = await self.programs.serve(self.gateway.client, self.release)
+        subscriptions: list[Subscription] = []
+        try:
+            await follower.loaded.wait()
+            subscriptions += await self.agents.serve(self.tasks)
+            structlog.get_logger("gateway").info("ready", position=follower.position)
+            await asyncio.Event().wait()
+        finally:
+            with suppress(nats.errors.Error, TimeoutError):
+                async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
+                    for subscription in subscriptions:
+                        await subscription.unsubscribe()
+                    await service.stop()
 
 
-async def _serve(client: Client, listening: socket.socket, stop: asyncio.Event) -> None:
-    metrics, presence, tasks = Metrics(), Presence(), Tasks()
-    commander, follower, closing = Commander(client, metrics), Follower(client), asyncio.Event()
-    gateway = Gateway(client, commander, follower, presence, metrics, closing)
-    release = version("wireloom")
-    server = _Server(_http_config(gateway, release))
-    stopping = asyncio.create_task(stop.wait())
-    following = asyncio.create_task(follower.run())
-    watching = asyncio.create_task(commander.watch())
-    on_http = asyncio.create_task(server.serve([listening]))
-    on_bus = asyncio.create_task(_serve_bus(gateway, tasks, release))
-    parts = (stopping, following, watching, on_http, on_bus)
-    try:
-        ended, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        for part in ended:
-            part.result()
-    finally:
-        closing.set()
-        server.should_exit = True
-        on_bus.cancel()
-        await asyncio.wait([on_bus])
-        await tasks.finish(_GRACE_SECONDS)
-        await asyncio.wait([on_http])
-        stopping.cancel()
-        following.cancel()
-        watching.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
+def _admission(
+    settings: Settings, identity: Identity | None, commander: Commander, follower: Follower, metrics: Metrics
+) -> Admission | None:
+    if identity is None:
+        return None
+    return Admission(identity, commander, follower, metrics=metrics, bus_urls=settings.told_bus_urls)
 
 
-async def _serve_bus(gateway: Gateway, tasks: Tasks, release: str) -> None:
-    """Answer programs at once, and agents as soon as there is something to answer them from."""
-    client, follower = gateway.client, gateway.follower
-    agents = Agents(client, gateway.commander, follower, gateway.presence, gateway.metrics)
-    service = await serve_programs(client, gateway.commander, tasks, release)
-    subscriptions: list[Subscription] = []
-    try:
-        await follower.loaded.wait()
-        subscriptions += await agents.serve(tasks)
-        structlog.get_logger("gateway").info("ready", position=follower.position)
-        await asyncio.Event().wait()
-    finally:
-        with suppress(nats.errors.Error, TimeoutError):
-            async with asyncio.timeout(_UNSUBSCRIBE_SECONDS):
-                for subscription in subscriptions:
-                    await subscription.unsubscribe()
-                await service.stop()
-
-
-def _http_config(gateway: Gateway, release: str) -> uvicorn.Config:
+def _http_config(gateway: Gateway, release: str, certificate: tuple[Path, Path] | None) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(gateway, release),
         lifespan="off",
@@ -107,7 +156,24 @@ def _http_config(gateway: Gateway, release: str) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        **({} if certificate is None else _tls(*certificate)),
     )
+
+
+def _tls(certificate: Path, key: Path) -> dict[str, Any]:
+    """What makes uvicorn speak TLS. Raises `InvalidInputError` for files that cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password given, OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise InvalidInputError(
+            f"The certificate {certificate} and the key {key} cannot be used: {error.strerror or error}.",
+            hint="Give a PEM certificate and its unencrypted key, readable by the gateway.",
+            field="tls_cert",
+        ) from error
+    return {"ssl_context_factory": lambda config, default: context}
 
 
 @contextmanager

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from events.domain import (
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
     Assignment,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
+    MachineEnrolled,
     MachineRegistered,
     MachineRenamed,
+    MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
     MembershipRegistered,
@@ -24,15 +35,21 @@ from events.domain import (
 )
 
 NameOf = Callable[[UUID], str | None]
-"""The name of a network or the hostname of a machine, where it is known."""
+"""The name of a network, account or API token, or the hostname of a machine, where it is known."""
 
 SPELLED_OUT = 4
 """Of how many machines one sentence speaks by name."""
 
+_LONGEST = 2000
+_LINE_ENDS = "\u2028\u2029"
+
 
 def in_words(event: DomainEvent, name_of: NameOf) -> str:
-    """The event for people, with names where `name_of` knows them."""
-    return _WORDS[type(event)](event, name_of)
+    """The event for people, in one line, with names where `name_of` knows them. Of tokens and keys it names only the
+    ids and owners."""
+    text = _WORDS[type(event)](event, name_of)
+    clean = "".join("�" if unicodedata.category(c)[0] == "C" or c in _LINE_ENDS else c for c in text)
+    return clean if len(clean) <= _LONGEST else clean[:_LONGEST] + "…"
 
 
 def networks_of(event: DomainEvent) -> tuple[UUID, ...]:
@@ -130,6 +147,58 @@ def _machine_deleted(event: MachineDeleted, name_of: NameOf) -> str:
     return f"deleted machine {event.hostname}"
 
 
+def _key_rotation(event: KeyRotationRequested, name_of: NameOf) -> str:
+    return f"had {_machine(event.machine_id, name_of)} make a new key in {_network(event.network_id, name_of)}"
+
+
+def _bootstrap_created(event: BootstrapTokenCreated, name_of: NameOf) -> str:
+    uses = "any number of machines" if event.uses is None else _count(event.uses)
+    where = f" to join {_network(event.network_id, name_of)}" if event.network_id else ""
+    return f"created bootstrap token {event.token_id} for {uses}{where}, until {event.expires_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _bootstrap_revoked(event: BootstrapTokenRevoked, name_of: NameOf) -> str:
+    return f"revoked bootstrap token {event.token_id}"
+
+
+def _enrolled(event: MachineEnrolled, name_of: NameOf) -> str:
+    return f"enrolled {_machine(event.machine_id, name_of)} with bootstrap token {event.token_id}"
+
+
+def _machine_revoked(event: MachineRevoked, name_of: NameOf) -> str:
+    return f"revoked {_machine(event.machine_id, name_of)} for good"
+
+
+def _account_created(event: AccountCreated, name_of: NameOf) -> str:
+    return f"created account {event.name} with the role {event.role}"
+
+
+def _account_role_set(event: AccountRoleSet, name_of: NameOf) -> str:
+    return f"gave {_account(event.account_id, name_of)} the role {event.role} instead of {event.previous_role}"
+
+
+def _account_deleted(event: AccountDeleted, name_of: NameOf) -> str:
+    return f"deleted account {event.name} with its tokens"
+
+
+def _token_issued(event: ApiTokenIssued, name_of: NameOf) -> str:
+    account = _account(event.account_id, name_of)
+    if event.use == "session":
+        return f"signed {account} in with the role {event.role}"
+    until = f" until {event.expires_at:%Y-%m-%d %H:%M} UTC" if event.expires_at else ""
+    return f"issued API token {event.name} for {account} with the role {event.role}{until}"
+
+
+def _token_revoked(event: ApiTokenRevoked, name_of: NameOf) -> str:
+    token = name_of(event.token_id) or str(event.token_id)
+    return f"revoked API token {token} of {_account(event.account_id, name_of)}"
+
+
+def _account(item: UUID, name_of: NameOf) -> str:
+    name = name_of(item)
+    return f"account {item if name is None else name}"
+
+
 _WORDS: dict[type[DomainEvent], Callable[[Any, NameOf], str]] = {
     NetworkCreated: _created,
     NetworkRenamed: _renamed,
@@ -143,4 +212,14 @@ _WORDS: dict[type[DomainEvent], Callable[[Any, NameOf], str]] = {
     MachineRenamed: _machine_renamed,
     MachineAgentUpdated: _agent_updated,
     MachineDeleted: _machine_deleted,
+    KeyRotationRequested: _key_rotation,
+    BootstrapTokenCreated: _bootstrap_created,
+    BootstrapTokenRevoked: _bootstrap_revoked,
+    MachineEnrolled: _enrolled,
+    MachineRevoked: _machine_revoked,
+    AccountCreated: _account_created,
+    AccountRoleSet: _account_role_set,
+    AccountDeleted: _account_deleted,
+    ApiTokenIssued: _token_issued,
+    ApiTokenRevoked: _token_revoked,
 }

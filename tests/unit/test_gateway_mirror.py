@@ -10,7 +10,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from events.errors import NotFoundError
-from events.records import Body, MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record, SubjectRecord
+from events.records import (
+    Body,
+    MachineRecord,
+    MembershipRecord,
+    NetworkRecord,
+    PeerRecord,
+    Record,
+    SignedRecord,
+    SubjectRecord,
+)
+from events.state import decode_record, encode_record
 from events.subjects import machine_info, machine_membership, network_info, network_peer, scope_of
 from services.gateway.mirror import Mirror
 from services.gateway.scopes import PAGE, Scope
@@ -36,7 +46,7 @@ class Story:
         record = Record(revision=previous + 1, previous=previous, cause=self.cause, time=time, body=body)
         self.state.pop(subject, None)
         self.state[subject] = SubjectRecord(subject=subject, record=record)
-        self.mirror.apply(subject, record)
+        self.mirror.apply(subject, encode_record(record))
         return record
 
     def network(self, name: str, cidr: str = "172.16.0.0/24", network_id: UUID | None = None) -> UUID:
@@ -83,8 +93,17 @@ class Story:
         """A mirror that was loaded from what STATE holds now."""
         mirror = Mirror()
         for entry in self.state.values():
-            mirror.apply(entry.subject, entry.record)
+            mirror.apply(entry.subject, encode_record(entry.record))
         return mirror
+
+
+def record(entry: SignedRecord) -> Record:
+    return decode_record(entry.payload.encode())
+
+
+def put(scope: Scope, subject: str, revision: int) -> None:
+    tombstone = Record(revision=revision, previous=revision - 1, cause=1, time=START, body=None)
+    scope.put(subject, tombstone, encode_record(tombstone))
 
 
 @pytest.fixture
@@ -184,11 +203,11 @@ def test_sync_gives_what_is_newer_with_tombstones(story: Story) -> None:
         story.peer(office, machine_id, address)
     name = f"network:{office}"
     everything = story.mirror.sync(one, name, 0)
-    assert [entry.record.revision for entry in everything.records] == [1, 2, 3]
+    assert [record(entry).revision for entry in everything.records] == [1, 2, 3]
     assert (everything.revision, everything.more, everything.reset, everything.gone) == (3, False, False, False)
     story.put(network_peer(office, two), None)
     newer = story.mirror.sync(one, name, 3)
-    assert [(entry.subject, entry.record.body) for entry in newer.records] == [(network_peer(office, two), None)]
+    assert [(entry.subject, record(entry).body) for entry in newer.records] == [(network_peer(office, two), None)]
     assert newer.revision == 4
     assert story.mirror.sync(one, name, 4).records == ()
 
@@ -199,7 +218,7 @@ def test_a_revision_from_nowhere_is_reset(story: Story) -> None:
     for since in (7, -1):
         reply = story.mirror.sync(one, f"network:{office}", since)
         assert reply.reset
-        assert [entry.record.revision for entry in reply.records] == [1]
+        assert [record(entry).revision for entry in reply.records] == [1]
 
 
 def test_only_members_hear_a_network_and_only_itself_a_machine(story: Story) -> None:
@@ -218,12 +237,12 @@ def test_only_members_hear_a_network_and_only_itself_a_machine(story: Story) -> 
 def test_a_large_scope_comes_in_pages() -> None:
     scope, count = Scope(), 2 * PAGE + 10
     for number in range(1, count + 1):
-        scope.put(f"s{number}", Record(revision=number, previous=number - 1, cause=1, time=START, body=None))
-    scope.put("s5", Record(revision=count + 1, previous=count, cause=2, time=START, body=None))
+        put(scope, f"s{number}", number)
+    put(scope, "s5", count + 1)
     since, pages, revisions = 0, 0, []
     while True:
         reply = scope.reply("x", since)
-        revisions += [entry.record.revision for entry in reply.records]
+        revisions += [record(entry).revision for entry in reply.records]
         since, pages = reply.revision, pages + 1
         if not reply.more:
             break
@@ -235,8 +254,8 @@ def test_a_large_scope_comes_in_pages() -> None:
 def test_a_scope_forgets_what_it_replaced() -> None:
     scope = Scope()
     for number in range(1, 5001):
-        scope.put(f"s{number % 7}", Record(revision=number, previous=number - 1, cause=1, time=START, body=None))
-    assert [entry.record.revision for entry in scope.reply("x", 0).records] == list(range(4994, 5001))
+        put(scope, f"s{number % 7}", number)
+    assert [record(entry).revision for entry in scope.reply("x", 0).records] == list(range(4994, 5001))
     assert len(scope._revisions) < 100
 
 
@@ -244,5 +263,5 @@ def test_an_old_record_changes_nothing(story: Story) -> None:
     office = story.network("office")
     old = story.state[network_info(office)]
     story.network("home", network_id=office)
-    story.mirror.apply(old.subject, old.record)
+    story.mirror.apply(old.subject, encode_record(old.record))
     assert story.mirror.network(office)[1].name == "home"

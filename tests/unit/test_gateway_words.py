@@ -10,12 +10,22 @@ import pytest
 
 from events.domain import (
     EVENT_TYPES,
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
+    BootstrapTokenCreated,
+    BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
+    MachineEnrolled,
     MachineRegistered,
     MachineRenamed,
+    MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
     MembershipRegistered,
@@ -27,8 +37,11 @@ from events.domain import (
 from services.gateway.history import about
 from services.gateway.words import in_words, machines_of, networks_of
 
-OFFICE, LAB, DB, WEB = (UUID(int=number) for number in (1, 2, 3, 4))
-NAMES = {OFFICE: "office-mesh", LAB: "lab", DB: "db-1", WEB: "web-1"}
+OFFICE, LAB, DB, WEB, ALICE, LAPTOP, BOOTSTRAP = (UUID(int=number) for number in range(1, 8))
+NAMES = {OFFICE: "office-mesh", LAB: "lab", DB: "db-1", WEB: "web-1", ALICE: "alice", LAPTOP: "laptop"}
+IDENTITY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+HASH = "ab" * 32
+SOON = datetime(2026, 5, 4, 8, 30, tzinfo=UTC)
 KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="
 
 
@@ -102,6 +115,47 @@ SAID = [
     (event(MachineRenamed, machine_id=DB, hostname="db-2", previous_hostname="db-1"), "renamed machine db-1 to db-2"),
     (event(MachineAgentUpdated, machine_id=DB, agent_version="0.2.0"), "noted agent 0.2.0 on db-1"),
     (event(MachineDeleted, machine_id=DB, hostname="db-1"), "deleted machine db-1"),
+    (
+        event(KeyRotationRequested, network_id=OFFICE, machine_id=DB, generation=2),
+        "had db-1 make a new key in office-mesh",
+    ),
+    (
+        event(
+            BootstrapTokenCreated,
+            token_id=BOOTSTRAP,
+            secret_hash=HASH,
+            expires_at=SOON,
+            uses=1,
+            network_id=OFFICE,
+        ),
+        f"created bootstrap token {BOOTSTRAP} for 1 machine to join office-mesh, until 2026-05-04 08:30 UTC",
+    ),
+    (event(BootstrapTokenRevoked, token_id=BOOTSTRAP), f"revoked bootstrap token {BOOTSTRAP}"),
+    (
+        event(MachineEnrolled, machine_id=DB, identity_key=IDENTITY, token_id=BOOTSTRAP),
+        f"enrolled db-1 with bootstrap token {BOOTSTRAP}",
+    ),
+    (event(MachineRevoked, machine_id=DB, identity_key=IDENTITY), "revoked db-1 for good"),
+    (event(AccountCreated, account_id=ALICE, name="alice", role="admin"), "created account alice with the role admin"),
+    (
+        event(AccountRoleSet, account_id=ALICE, role="viewer", previous_role="admin"),
+        "gave account alice the role viewer instead of admin",
+    ),
+    (event(AccountDeleted, account_id=ALICE, name="alice"), "deleted account alice with its tokens"),
+    (
+        event(
+            ApiTokenIssued,
+            token_id=LAPTOP,
+            account_id=ALICE,
+            name="laptop",
+            role="operator",
+            use="api",
+            secret_hash=HASH,
+            expires_at=SOON,
+        ),
+        "issued API token laptop for account alice with the role operator until 2026-05-04 08:30 UTC",
+    ),
+    (event(ApiTokenRevoked, token_id=LAPTOP, account_id=ALICE), "revoked API token laptop of account alice"),
 ]
 
 
@@ -117,6 +171,48 @@ def test_every_event_has_words() -> None:
 def test_unknown_names_are_uuids() -> None:
     said = event(MachinesAssigned, network_id=OFFICE, assignments=assignments(DB))
     assert in_words(said, lambda item: None) == f"assigned machine {DB} to network {OFFICE} as 172.16.0.1"
+
+
+def test_no_sentence_tells_a_hash_or_a_key() -> None:
+    for said, _ in SAID:
+        text = in_words(said, NAMES.get)
+        assert not any(secret in text for secret in (HASH, IDENTITY, KEY))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\r\nb\x00\x1b[31m", "a��b��[31m"),
+        ("\u202edcba\u2066", "�dcba�"),
+        ("line\u2028end", "line�end"),
+        ("x" * 10_000, "x" * (2000 - len("deleted machine ")) + "…"),
+        ("<script>", "<script>"),
+    ],
+)
+def test_hostile_names_stay_in_their_line(name: str, shown: str) -> None:
+    """Whoever renders a sentence escapes it; it must not break a terminal, a log line or a table before that."""
+    assert in_words(event(MachineDeleted, machine_id=DB, hostname=name), NAMES.get) == f"deleted machine {shown}"
+
+
+def test_a_browser_signs_in() -> None:
+    said = event(
+        ApiTokenIssued,
+        token_id=LAPTOP,
+        account_id=ALICE,
+        name="browser",
+        role="viewer",
+        use="session",
+        secret_hash=HASH,
+        expires_at=SOON,
+    )
+    assert in_words(said, NAMES.get) == "signed account alice in with the role viewer"
+
+
+def test_a_token_for_anybody() -> None:
+    said = event(
+        BootstrapTokenCreated, token_id=BOOTSTRAP, secret_hash=HASH, expires_at=SOON, uses=None, network_id=None
+    )
+    assert "for any number of machines, until" in in_words(said, NAMES.get)
 
 
 def test_no_default_any_more() -> None:
