@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import Iterator
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from services.gateway.http import events, health, machines, networks
-from services.gateway.http.changes import Gateway
+from events.errors import InternalError
+from services.gateway.http import (
+    accounts,
+    agents_api,
+    bootstrap_tokens,
+    bus_credentials,
+    events,
+    health,
+    keys,
+    machines,
+    networks,
+    revocations,
+    session,
+    tokens,
+)
+from services.gateway.http.changes import PLAIN, Gateway
 from services.gateway.http.documents import DESCRIPTION, document
 from services.gateway.http.edge import Edge
+from services.gateway.http.guard import ANYBODY, GuardedRoute
 from services.gateway.http.problems import install
 
 _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
     {"name": "machines", "description": "Machines, each with an agent."},
+    {"name": "bootstrap tokens", "description": "What lets machines in."},
+    {"name": "accounts", "description": "People and programs, and the tokens that speak for them."},
+    {"name": "session", "description": "Who asks, and browsers' signing in and out."},
+    {"name": "agents", "description": "How machines come in, and stay in."},
+    {"name": "keys", "description": "The control plane's own keys, and programs' access to its message bus."},
     {"name": "events", "description": "Everything that ever happened, in order."},
     {"name": "health", "description": "For those who watch over the control plane."},
 ]
+
+
+ROUTERS = (
+    networks.router,
+    machines.router,
+    revocations.router,
+    bootstrap_tokens.router,
+    accounts.router,
+    tokens.router,
+    session.router,
+    agents_api.router,
+    keys.router,
+    bus_credentials.router,
+    events.router,
+    health.router,
+)
+
+about = APIRouter(route_class=GuardedRoute)
+
+
+@about.get("/api/v1/openapi.json", include_in_schema=False, dependencies=[ANYBODY, PLAIN])
+async def describe(request: Request) -> Response:
+    """The OpenAPI document."""
+    app: FastAPI = request.app
+    return JSONResponse(app.openapi())
+
+
+def routes() -> Iterator[GuardedRoute]:
+    """Every route there is. Raises `InternalError` for one that does not say whom it lets in."""
+    for router in (*ROUTERS, about):
+        for route in router.routes:
+            if not isinstance(route, GuardedRoute):
+                raise InternalError(f"Nothing guards the route {route}.")
+            yield route
 
 
 def make_app(gateway: Gateway, version: str) -> ASGIApp:
@@ -25,7 +83,7 @@ def make_app(gateway: Gateway, version: str) -> ASGIApp:
         title="Wireloom",
         version=version,
         description=DESCRIPTION,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
         openapi_tags=_TAGS,
         docs_url=None,
         redoc_url=None,
@@ -34,7 +92,8 @@ def make_app(gateway: Gateway, version: str) -> ASGIApp:
     )
     app.state.gateway = gateway
     install(app)
-    for router in (networks.router, machines.router, events.router, health.router):
+    guarded = list(routes())
+    for router in (*ROUTERS, about):
         app.include_router(router)
-    app.openapi = lambda: document(app)  # type: ignore[method-assign]
-    return Edge(app, gateway.metrics)
+    app.openapi = lambda: document(app, guarded)  # type: ignore[method-assign]
+    return Edge(app, gateway.metrics, is_open=gateway.admission is None)

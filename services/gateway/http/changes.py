@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4, uuid5
@@ -18,14 +18,17 @@ from starlette.responses import Response
 from events.commands import Actor, Command, Outcome
 from events.errors import InvalidInputError, UnavailableError
 from events.fields import shown
+from events.identity import Identity
+from services.gateway.admission import Admission
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
+from services.gateway.http.guard import OPEN_ACTOR, Calling, open_to_all
 from services.gateway.http.schemas import Accepted
+from services.gateway.http.throttle import Throttle
 from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
-
-DEFAULT_ACTOR = "http:local"
+from services.gateway.settings import Limits
 
 VISIBLE_WITHIN = 3.0
 """For how many seconds an answer waits until the gateway shows the effect of the command."""
@@ -43,7 +46,11 @@ IdempotencyKey = Annotated[
 ]
 ActorHeader = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] | None,
-    Header(alias="X-Wireloom-Actor", description="Who asks, as the log shows it, for example `cli:alice`."),
+    Header(
+        alias="X-Wireloom-Actor",
+        description="Who asks, as the log shows it, for example `cli:alice`: only without authorisation; with it, the "
+        "account and token count.",
+    ),
 ]
 
 
@@ -58,6 +65,16 @@ class Gateway:
     metrics: Metrics
     closing: asyncio.Event
     """Set when the gateway is about to stop: endless answers end."""
+    admission: Admission | None = None
+    """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
+    identity: Identity | None = None
+    bus_urls: tuple[str, ...] = ()
+    """The message bus's addresses, as programs are told."""
+    public_url: str = ""
+    """Where people and machines find the gateway."""
+    ca: str | None = None
+    """The certificate (PEM) that signed the gateway's own, if that is self-made."""
+    throttle: Throttle = field(default_factory=lambda: Throttle(Limits()))
 
     @property
     def mirror(self) -> Mirror:
@@ -83,7 +100,26 @@ def no_query(request: Request) -> None:
         raise InvalidInputError(f"There is no parameter {shown(name)} here.", hint="Leave it out.", field=name)
 
 
+PLAIN = Depends(no_query)
 Served = Annotated[Gateway, Depends(gateway_of)]
+
+
+def admission_of(gateway: Served) -> Admission:
+    """What lets machines and programs in. Raises `ConflictError` without authorisation."""
+    if gateway.admission is None:
+        raise open_to_all()
+    return gateway.admission
+
+
+Admitting = Annotated[Admission, Depends(admission_of)]
+
+
+def check_json(request: Request) -> None:
+    """Raises HTTP 415 for a body that is not declared as JSON: so browsers do not let other sites send it."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if has_body and media_type != "application/json":
+        raise HTTPException(415, "A body must be JSON: send it with Content-Type: application/json.")
 
 
 @dataclass(frozen=True)
@@ -116,14 +152,15 @@ class Change:
 
 
 def change_of(
-    request: Request, gateway: Served, idempotency_key: IdempotencyKey = None, actor: ActorHeader = None
+    gateway: Served,
+    caller: Calling,
+    _: Annotated[None, Depends(check_json)],
+    idempotency_key: IdempotencyKey = None,
+    actor: ActorHeader = None,
 ) -> Change:
-    """The change that a request asks for. Raises HTTP 415 for a body that is not declared as JSON."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    if has_body and media_type != "application/json":
-        raise HTTPException(415, "A body must be JSON: send it with Content-Type: application/json.")
-    return Change(gateway, actor or DEFAULT_ACTOR, _command_id(idempotency_key))
+    """The change that a request asks for."""
+    said = actor or OPEN_ACTOR if caller.speaker is None else caller.actor
+    return Change(gateway, said, _command_id(idempotency_key))
 
 
 Changing = Annotated[Change, Depends(change_of)]

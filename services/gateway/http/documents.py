@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from events.fields import AccountRole
+from services.gateway.http.guard import COOKIE, CSRF_HEADER, GuardedRoute
 from services.gateway.http.problems import MEDIA_TYPE
 from services.gateway.http.schemas import Accepted, Problem
 
@@ -18,10 +21,16 @@ changing request is answered when its effect shows in this API (else with 202 an
 `X-Command-Id` and `X-Log-Sequence`, and may be repeated safely with the same `Idempotency-Key`.
 
 Errors are problem objects (RFC 9457): `detail` says why, `hint` what to do, `code` is for programs.
+
+Who asks shows an API token. Its role, or the lower one of its account, is *viewer* (may see), *operator* (may change
+networks and machines too) or *admin* (may manage accounts too); `x-role` says which one an operation takes. A browser
+signs in with `POST /api/v1/session`, has its token in a cookie, and sends `X-CSRF-Token` with every change.
 """
 
 _MEANINGS = {
     400: "The body is not JSON.",
+    401: "The request shows no token, or one that does not count.",
+    403: "Who asks may not do this.",
     404: "What was named does not exist.",
     405: "The address does not know the method.",
     409: "The request does not fit the present state; `code` says how.",
@@ -29,6 +38,7 @@ _MEANINGS = {
     415: "The body is not declared as JSON.",
     421: "The request was meant for another host.",
     422: "The request is not valid; `errors` names the fields.",
+    429: "There were too many requests or failures; `Retry-After` says for how many seconds to wait.",
     500: "A fault of the gateway.",
     503: "A part of the control plane does not answer, or is not ready; the same request may succeed later.",
 }
@@ -39,6 +49,27 @@ _CHANGE_HEADERS = {
     "X-Log-Sequence": {"description": "The log position of its last event.", "schema": {"type": "integer"}},
 }
 _LOCATION = {"Location": {"description": "Where it stands.", "schema": {"type": "string"}}}
+
+SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "wla_…",
+        "description": "An API token.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "A browser's token, which `POST /api/v1/session` gives.",
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": "What `GET /api/v1/session` gives as `csrf_token`.",
+    },
+}
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -58,8 +89,8 @@ def changing(success: int, located: bool = False) -> Responses:
     }
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
+def document(app: FastAPI, routes: Iterable[GuardedRoute]) -> dict[str, Any]:
+    """The OpenAPI document of an application with these routes, made once."""
     if app.openapi_schema is None:
         made = get_openapi(
             title=app.title,
@@ -73,8 +104,24 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas = made["components"]["schemas"]
         schemas |= problem.pop("$defs")
         schemas["Problem"] = problem
+        made["components"]["securitySchemes"] = SCHEMES
+        for route in routes:
+            for method in (route.methods or ()) if route.include_in_schema else ():
+                _secure(made["paths"][route.path][method.lower()], method, route.needed_role)
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def _secure(operation: dict[str, Any], method: str, role: AccountRole | None) -> None:
+    """Tell whom an operation lets in, and how it refuses the others."""
+    refusals = (429,) if role is None else (401, 403, 429)
+    operation["responses"] |= {str(status): _problem(status) for status in refusals}
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+    if role is None:
+        operation["security"] = []
+        return
+    operation["x-role"] = role
+    operation["security"] = [{"token": []}, {"session": []} if method == "GET" else {"session": [], "csrf": []}]
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""What every HTTP request passes first: which host it was meant for, how large it is, and that it is counted."""
+"""What every HTTP request passes first: which host it was meant for, how large it is, and that it is counted. And every
+answer last: what browsers are told about it."""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 from time import perf_counter
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +16,18 @@ from services.gateway.metrics import Metrics
 MAX_BODY = 512 * 1024
 """How many bytes a request's body may have."""
 
+SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer."""
+
+_HSTS = "max-age=31536000"
+"""A year (RFC 6797, section 6.1.1)."""
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _DRAINED = 16 * 1024 * 1024
 _TOO_LARGE = f"The body is larger than {MAX_BODY:,} bytes."
 
@@ -22,14 +35,15 @@ _TOO_LARGE = f"The body is larger than {MAX_BODY:,} bytes."
 class Edge:
     """ASGI middleware around the whole application.
 
-    Without authorisation, whoever reaches the gateway may do everything. A web page in a browser on this machine must
-    not: so only requests for a loopback host are answered (against DNS rebinding), and changes must be JSON
-    (`services.gateway.http.changes`), which browsers do not let other sites send.
+    Without authorisation (`is_open`), whoever reaches the gateway may do everything. A web page in a browser on this
+    machine must not: so only requests for a loopback host are answered (against DNS rebinding), and changes must be
+    JSON (`services.gateway.http.changes`), which browsers do not let other sites send.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, is_open: bool) -> None:
         self._app = app
         self._metrics = metrics
+        self._is_open = is_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,18 +57,19 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._metrics.http_seconds.labels(scope["method"], _route(scope)).observe(perf_counter() - started)
+                _tell_browsers(message, is_https=scope["scheme"] == "https")
+                self._metrics.http_seconds.labels(_method(scope), _route(scope)).observe(perf_counter() - started)
             await send(message)
 
         try:
             await self._guarded(scope, receive, watched_send)
         finally:
-            self._metrics.http_requests.labels(scope["method"], _route(scope), str(status)).inc()
+            self._metrics.http_requests.labels(_method(scope), _route(scope), str(status)).inc()
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
-        if not _is_loopback(headers.get("host", "")):
+        if self._is_open and not _is_loopback(headers.get("host", "")):
             problem = http_problem(
                 421, "This gateway answers for this machine only.", "Ask for 127.0.0.1 or localhost."
             )
@@ -65,6 +80,13 @@ class Edge:
             await refusal(scope, receive, send)
         else:
             await self._app(scope, _limited(receive), send)
+
+
+def _tell_browsers(start: Message, is_https: bool) -> None:
+    headers = MutableHeaders(scope=start)
+    headers.update(SECURITY_HEADERS)
+    if is_https:
+        headers["Strict-Transport-Security"] = _HSTS
 
 
 def _limited(receive: Receive) -> Receive:
@@ -100,6 +122,12 @@ def _is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return name.lower() == "localhost"
+
+
+def _method(scope: Scope) -> str:
+    """Strangers must not make up labels."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

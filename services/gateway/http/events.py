@@ -14,17 +14,18 @@ from events.log import LoggedEvent
 from services.gateway import history
 from services.gateway.http.changes import Served, json_response
 from services.gateway.http.documents import reading
+from services.gateway.http.guard import VIEWER, Calling, GuardedRoute
 from services.gateway.http.schemas import Event, EventPage, EventQuery, Position, StreamQuery
 from services.gateway.words import NameOf, in_words, machines_of, networks_of
 
-router = APIRouter(prefix="/api/v1/events", tags=["events"])
+router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=GuardedRoute)
 
 _BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id"}
 
 LastEventId = Annotated[Position, Header(description="As `after`; browsers send it when they reconnect.")]
 
 
-@router.get("", response_model=EventPage, responses=reading())
+@router.get("", response_model=EventPage, responses=reading(), dependencies=[VIEWER])
 async def list_events(gateway: Served, query: Annotated[EventQuery, Query()]) -> Response:
     """List what happened: with `after` oldest first, else newest first.
 
@@ -47,17 +48,19 @@ async def _start(gateway: Served, query: Annotated[StreamQuery, Query()], last_e
     return query.after if query.after is not None else await log.last_sequence(gateway.client)
 
 
-@router.get("/stream", response_class=EventSourceResponse, responses=reading())
+@router.get("/stream", response_class=EventSourceResponse, responses=reading(), dependencies=[VIEWER])
 async def follow_events(
-    gateway: Served, query: Annotated[StreamQuery, Query()], start: Annotated[int, Depends(_start)]
+    gateway: Served, caller: Calling, query: Annotated[StreamQuery, Query()], start: Annotated[int, Depends(_start)]
 ) -> AsyncIterator[ServerSentEvent]:
     """Follow what happens, as server-sent events: `id` is the log position, `data` one event as in the list.
 
     A comment is sent when nothing happens for two seconds, so that both ends notice a lost connection soon, and a
-    program that waits in a read can be interrupted.
+    program that waits in a read can be interrupted. The stream ends when the caller's token does.
     """
     matches = history.about(query.network, query.machine)
     async for logged in history.follow(gateway.client, start, matches, gateway.closing):
+        if not caller.still_counts(gateway):
+            return
         if logged is None:
             yield ServerSentEvent(comment="nothing yet")
             continue

@@ -11,20 +11,21 @@ from starlette.responses import PlainTextResponse, Response
 from events.errors import UnavailableError
 from events.log import last_sequence
 from services.gateway.http.changes import Gateway, json_response
+from services.gateway.http.guard import ANYBODY, VIEWER, GuardedRoute
 from services.gateway.http.schemas import Readiness
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 _CATCH_UP = 1.0
 
 
-@router.get("/healthz", response_class=PlainTextResponse)
+@router.get("/healthz", response_class=PlainTextResponse, dependencies=[ANYBODY])
 async def alive() -> Response:
     """Whether the process answers at all."""
     return PlainTextResponse("ok\n")
 
 
-@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, dependencies=[ANYBODY])
 async def ready(request: Request) -> Response:
     """Whether the control plane can do its work: the bus, the derived state, the allocator."""
     gateway: Gateway = request.app.state.gateway
@@ -36,7 +37,7 @@ async def ready(request: Request) -> Response:
     return json_response(view, 200 if view.ready else 503)
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, dependencies=[VIEWER])
 async def metrics(request: Request) -> Response:
     """Measurements in the Prometheus text format."""
     gateway: Gateway = request.app.state.gateway

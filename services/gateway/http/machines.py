@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.commands import DeleteMachine, Outcome, RegisterMachine, RenameMachine
-from services.gateway.http.bodies import JsonRoute
-from services.gateway.http.changes import Change, Changing, Gateway, Served, json_response, no_query
+from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
 from services.gateway.http.documents import changing, reading
+from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
 from services.gateway.http.schemas import (
     DeleteQuery,
     Machine,
@@ -25,11 +25,10 @@ from services.gateway.http.views import machine_view
 from services.gateway.queries import find_machines, take
 
 PATH = "/api/v1/machines"
-router = APIRouter(prefix=PATH, tags=["machines"], route_class=JsonRoute)
-PLAIN = [Depends(no_query)]
+router = APIRouter(prefix=PATH, tags=["machines"], route_class=GuardedRoute)
 
 
-@router.get("", response_model=MachinePage, responses=reading(404))
+@router.get("", response_model=MachinePage, responses=reading(404), dependencies=[VIEWER])
 async def list_machines(gateway: Served, query: Annotated[MachineQuery, Query()]) -> Response:
     """List the machines."""
     now = gateway.now()
@@ -49,7 +48,9 @@ async def list_machines(gateway: Served, query: Annotated[MachineQuery, Query()]
     return json_response(MachinePage(items=items, total=page.total, next=page.next))
 
 
-@router.post("", status_code=201, response_model=Machine, responses=changing(201, located=True), dependencies=PLAIN)
+@router.post(
+    "", status_code=201, response_model=Machine, responses=changing(201, located=True), dependencies=[OPERATOR, PLAIN]
+)
 async def register_machine(change: Changing, body: MachineCreate) -> Response:
     """Register a machine. One that is known already keeps its hostname."""
     machine_id = body.uuid or change.another_id("machine")
@@ -62,25 +63,25 @@ async def register_machine(change: Changing, body: MachineCreate) -> Response:
             agent_version=body.agent_version,
         )
     )
-    return await _answer_machine(change, outcome, machine_id, 201)
+    return await answer_machine(change, outcome, machine_id, 201)
 
 
-@router.get("/{uuid}", response_model=Machine, responses=reading(404), dependencies=PLAIN)
+@router.get("/{uuid}", response_model=Machine, responses=reading(404), dependencies=[VIEWER, PLAIN])
 async def show_machine(gateway: Served, uuid: UUID) -> Response:
     """Show a machine."""
     return json_response(_view(gateway, uuid))
 
 
-@router.patch("/{uuid}", response_model=Machine, responses=changing(200), dependencies=PLAIN)
+@router.patch("/{uuid}", response_model=Machine, responses=changing(200), dependencies=[OPERATOR, PLAIN])
 async def change_machine(change: Changing, uuid: UUID, body: MachineChange) -> Response:
     """Give a machine another hostname."""
     outcome = await change.give(
         RenameMachine(command_id=change.command_id, actor=change.actor, machine_id=uuid, hostname=body.hostname)
     )
-    return await _answer_machine(change, outcome, uuid, 200)
+    return await answer_machine(change, outcome, uuid, 200)
 
 
-@router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204))
+@router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204), dependencies=[OPERATOR])
 async def delete_machine(change: Changing, uuid: UUID, query: Annotated[DeleteQuery, Query()]) -> Response:
     """Delete a machine for good. One that is assigned only with `force`, and then out of all its networks at once."""
     outcome = await change.give(
@@ -89,7 +90,8 @@ async def delete_machine(change: Changing, uuid: UUID, query: Annotated[DeleteQu
     return await change.answer(outcome, 204, f"{PATH}/{uuid}")
 
 
-async def _answer_machine(change: Change, outcome: Outcome, machine_id: UUID, status: int) -> Response:
+async def answer_machine(change: Change, outcome: Outcome, machine_id: UUID, status: int) -> Response:
+    """The answer to a change of a machine: the machine as it is then."""
     return await change.answer(outcome, status, f"{PATH}/{machine_id}", lambda: _view(change.gateway, machine_id))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.commands import (
@@ -21,9 +21,9 @@ from events.commands import (
     UnassignMachine,
 )
 from events.errors import NotFoundError, WireloomError
-from services.gateway.http.bodies import JsonRoute
-from services.gateway.http.changes import Change, Changing, Served, json_response, no_query
+from services.gateway.http.changes import PLAIN, Change, Changing, Served, json_response
 from services.gateway.http.documents import changing, reading
+from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
 from services.gateway.http.schemas import (
     Assign,
     AssignBatch,
@@ -43,11 +43,10 @@ from services.gateway.http.views import machine_view, membership_view, network_v
 from services.gateway.queries import find_members, find_networks, take
 
 PATH = "/api/v1/mesh-networks"
-router = APIRouter(prefix=PATH, tags=["mesh networks"], route_class=JsonRoute)
-PLAIN = [Depends(no_query)]
+router = APIRouter(prefix=PATH, tags=["mesh networks"], route_class=GuardedRoute)
 
 
-@router.get("", response_model=NetworkPage, responses=reading())
+@router.get("", response_model=NetworkPage, responses=reading(), dependencies=[VIEWER])
 async def list_networks(gateway: Served, query: Annotated[NetworkQuery, Query()]) -> Response:
     """List the mesh networks."""
     mirror = gateway.mirror
@@ -57,7 +56,9 @@ async def list_networks(gateway: Served, query: Annotated[NetworkQuery, Query()]
     return json_response(NetworkPage(items=items, total=page.total, next=page.next))
 
 
-@router.post("", status_code=201, response_model=Network, responses=changing(201, located=True), dependencies=PLAIN)
+@router.post(
+    "", status_code=201, response_model=Network, responses=changing(201, located=True), dependencies=[OPERATOR, PLAIN]
+)
 async def create_network(change: Changing, body: NetworkCreate) -> Response:
     """Create a mesh network. Names are unique, and the networks' ranges do not overlap."""
     network_id = change.another_id("network")
@@ -75,13 +76,13 @@ async def create_network(change: Changing, body: NetworkCreate) -> Response:
     return await _answer_network(change, outcome, network_id, 201)
 
 
-@router.get("/{uuid}", response_model=Network, responses=reading(404), dependencies=PLAIN)
+@router.get("/{uuid}", response_model=Network, responses=reading(404), dependencies=[VIEWER, PLAIN])
 async def show_network(gateway: Served, uuid: UUID) -> Response:
     """Show a mesh network."""
     return json_response(network_view(gateway.mirror, uuid))
 
 
-@router.patch("/{uuid}", response_model=Network, responses=changing(200), dependencies=PLAIN)
+@router.patch("/{uuid}", response_model=Network, responses=changing(200), dependencies=[OPERATOR, PLAIN])
 async def change_network(change: Changing, uuid: UUID, body: NetworkChange) -> Response:
     """Change a mesh network. Making it the default takes that from the network before; its CIDR never changes.
 
@@ -103,7 +104,7 @@ async def change_network(change: Changing, uuid: UUID, body: NetworkChange) -> R
     return await _answer_network(change, outcome, uuid, 200)
 
 
-@router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204))
+@router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204), dependencies=[OPERATOR])
 async def delete_network(change: Changing, uuid: UUID, query: Annotated[DeleteQuery, Query()]) -> Response:
     """Delete a mesh network. One with machines only with `force`, and then with all its assignments at once."""
     outcome = await change.give(
@@ -112,7 +113,7 @@ async def delete_network(change: Changing, uuid: UUID, query: Annotated[DeleteQu
     return await change.answer(outcome, 204, f"{PATH}/{uuid}")
 
 
-@router.get("/{uuid}/machines", response_model=MachinePage, responses=reading(404))
+@router.get("/{uuid}/machines", response_model=MachinePage, responses=reading(404), dependencies=[VIEWER])
 async def list_members(gateway: Served, uuid: UUID, query: Annotated[MemberQuery, Query()]) -> Response:
     """List the machines of a mesh network, in the order of their addresses."""
     now = gateway.now()
@@ -129,7 +130,7 @@ async def list_members(gateway: Served, uuid: UUID, query: Annotated[MemberQuery
     status_code=201,
     response_model=Assignment,
     responses=changing(201, located=True),
-    dependencies=PLAIN,
+    dependencies=[OPERATOR, PLAIN],
 )
 async def assign_machine(change: Changing, uuid: UUID, body: Assign) -> Response:
     """Assign a machine to a mesh network. One that is assigned already keeps its address."""
@@ -151,7 +152,7 @@ async def assign_machine(change: Changing, uuid: UUID, body: Assign) -> Response
     status_code=201,
     response_model=Assignments,
     responses=changing(201, located=True),
-    dependencies=PLAIN,
+    dependencies=[OPERATOR, PLAIN],
 )
 async def assign_machines(change: Changing, uuid: UUID, body: AssignBatch) -> Response:
     """Assign many machines to a mesh network, all or none, at the lowest free addresses in the order given."""
@@ -166,7 +167,9 @@ async def assign_machines(change: Changing, uuid: UUID, body: AssignBatch) -> Re
     return await change.answer(outcome, 201, f"{PATH}/{uuid}/machines", lambda: _assignments(uuid, outcome))
 
 
-@router.get("/{uuid}/machines/{machine_uuid}", response_model=Membership, responses=reading(404), dependencies=PLAIN)
+@router.get(
+    "/{uuid}/machines/{machine_uuid}", response_model=Membership, responses=reading(404), dependencies=[VIEWER, PLAIN]
+)
 async def show_member(gateway: Served, uuid: UUID, machine_uuid: UUID) -> Response:
     """Show a machine's place in a mesh network."""
     _, network = gateway.mirror.network(uuid)
@@ -181,7 +184,7 @@ async def show_member(gateway: Served, uuid: UUID, machine_uuid: UUID) -> Respon
     status_code=204,
     response_class=Response,
     responses=changing(204),
-    dependencies=PLAIN,
+    dependencies=[OPERATOR, PLAIN],
 )
 async def unassign_machine(change: Changing, uuid: UUID, machine_uuid: UUID) -> Response:
     """Take a machine out of a mesh network. Its address is free again."""

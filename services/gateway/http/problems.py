@@ -1,7 +1,8 @@
-"""Every error as a problem object (RFC 9457), whoever raises it."""
+"""Every error as a problem object (RFC 9457), whoever raises it. None repeats a token, wherever it was given."""
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -13,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events.errors import PROBLEM_TYPE_PREFIX, InternalError, InvalidInputError, WireloomError
+from events.errors import PROBLEM_TYPE_PREFIX, InternalError, InvalidInputError, RateLimitedError, WireloomError
 
 MEDIA_TYPE = "application/problem+json"
 
 _FIELDS = {
+    "account_id": "account_uuid",
     "address": "wg_ip_address",
     "machine_id": "machine_uuid",
     "machine_ids": "machine_uuids",
@@ -31,9 +33,19 @@ _HINTS = {
 }
 
 
+_TOKEN = re.compile(r"(wl[ab]_)[A-Za-z0-9]{16,}|eyJ[A-Za-z0-9_-]{16,}[A-Za-z0-9_.-]*")
+"""Our own tokens, whole or cut off, and those of the bus (RFC 7519, section 3.1)."""
+
+
+def without_tokens(text: str) -> str:
+    """`text` without the tokens in it."""
+    return _TOKEN.sub(lambda found: f"{found[1] or ''}…", text)
+
+
 def problem_response(status: int, problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """A problem object as a response."""
-    return Response(orjson.dumps(problem), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+    body = without_tokens(orjson.dumps(problem).decode())
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def http_problem(status: int, detail: str, hint: str = "") -> dict[str, Any]:
@@ -54,11 +66,18 @@ def install(app: FastAPI) -> None:
 
 async def _wireloom(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireloomError)
-    headers = {"Retry-After": "1"} if error.status == 503 else None
     problem = error.to_problem()
     if "field" in problem:
         problem["field"] = _FIELDS.get(problem["field"], problem["field"])
-    return problem_response(error.status, problem, headers)
+    return problem_response(error.status, problem, _headers(error))
+
+
+def _headers(error: WireloomError) -> dict[str, str]:
+    if isinstance(error, RateLimitedError):
+        return {"Retry-After": str(error.retry_after)}
+    if error.status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    return {"Retry-After": "1"} if error.status == 503 else {}
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -91,7 +110,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    structlog.get_logger("gateway").error("a request failed", path=request.url.path, error=repr(error))
+    log = structlog.get_logger("gateway")
+    log.error("a request failed", path=without_tokens(request.url.path), error=without_tokens(repr(error)))
     return problem_response(
         500, InternalError("The request could not be handled.", hint="See the gateway's log.").to_problem()
     )

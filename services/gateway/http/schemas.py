@@ -22,19 +22,19 @@ _NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
 _MACHINE_UUID = "b6a1f2d4-0c6e-4c0b-8a57-5d3f1e2a9c77"
 
 
-class _Body(BaseModel):
+class Given(BaseModel):
     """Base of what clients send: fields that are not known are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class _View(BaseModel):
+class View(BaseModel):
     """Base of what clients get."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Network(_View):
+class Network(View):
     """A mesh network."""
 
     uuid: UUID = Field(examples=[_NETWORK_UUID])
@@ -48,7 +48,7 @@ class Network(_View):
     updated_at: Moment = Field(description="When the network, a membership in it or a peer of it last changed.")
 
 
-class Membership(_View):
+class Membership(View):
     """A machine's place in one network."""
 
     mesh_network_uuid: UUID = Field(examples=[_NETWORK_UUID])
@@ -60,20 +60,28 @@ class Membership(_View):
     )
 
 
-class Machine(_View):
+class Machine(View):
     """A machine and its places in networks."""
 
     uuid: UUID = Field(examples=[_MACHINE_UUID])
     hostname: str = Field(examples=["db-1"])
+    state: Literal["active", "revoked"] = Field(description="A revoked machine is never let in again.")
     is_online: bool = Field(description="Whether its agent was heard of in the last 30 seconds.")
     last_seen_at: Moment | None = Field(description="Null if it was not heard of since this gateway started.")
     agent_version: str = Field(examples=["0.1.0"])
     memberships: tuple[Membership, ...]
+    enrolled_at: Moment | None = Field(description="Null if it has no identity key.")
+    revoked_at: Moment | None
+    refused_records: dict[str, int] = Field(
+        description="How many of the control plane's records its agent refused since it started, by reason: none, "
+        "unless somebody forges or replays them.",
+        examples=[{}],
+    )
     created_at: Moment
     updated_at: Moment = Field(description="When the machine, one of its memberships or its keys last changed.")
 
 
-class Page(_View):
+class Page(View):
     """Base of one page of a list."""
 
     total: int = Field(description="How many there are on all pages.", examples=[1])
@@ -92,7 +100,7 @@ class MachinePage(Page):
     items: tuple[Machine, ...]
 
 
-class Assignment(_View):
+class Assignment(View):
     """A machine and its address in a network."""
 
     mesh_network_uuid: UUID = Field(examples=[_NETWORK_UUID])
@@ -100,21 +108,21 @@ class Assignment(_View):
     wg_ip_address: IPv4Address = Field(examples=["172.16.0.1"])
 
 
-class Assignments(_View):
+class Assignments(View):
     """Machines and their addresses in a network, in the order asked for."""
 
     items: tuple[Assignment, ...]
     total: int
 
 
-class Accepted(_View):
+class Accepted(View):
     """The command was executed, but this gateway does not show its effect yet; look at `Location` in a moment."""
 
     command_id: UUID
     sequence: int = Field(description="The log position of its last event.")
 
 
-class Event(_View):
+class Event(View):
     """Something that happened."""
 
     sequence: int = Field(description="Its position in the log.", examples=[42])
@@ -128,7 +136,7 @@ class Event(_View):
     data: dict[str, Any] = Field(description="The fields of this kind of event.")
 
 
-class EventPage(_View):
+class EventPage(View):
     """Events of the log."""
 
     items: tuple[Event, ...]
@@ -139,7 +147,7 @@ class EventPage(_View):
     last_sequence: int = Field(description="The log's last position.", examples=[42])
 
 
-class Readiness(_View):
+class Readiness(View):
     """Which parts of the control plane are ready for work."""
 
     ready: bool
@@ -148,14 +156,14 @@ class Readiness(_View):
     allocator: bool = Field(description="An allocator answers.")
 
 
-class FieldFault(_View):
+class FieldFault(View):
     """What is wrong with one field."""
 
     field: str = Field(examples=["body.name"])
     message: str = Field(examples=["Field required"])
 
 
-class Problem(_View):
+class Problem(View):
     """An error (RFC 9457)."""
 
     model_config = ConfigDict(
@@ -172,7 +180,7 @@ class Problem(_View):
     errors: tuple[FieldFault, ...] = ()
 
 
-class NetworkCreate(_Body):
+class NetworkCreate(Given):
     """A mesh network to be."""
 
     name: str = Field(description="Letters, digits, '.', '_' and '-', up to 63; unique.", examples=["office-mesh"])
@@ -184,7 +192,7 @@ class NetworkCreate(_Body):
     route_reflector_mode: StrictBool = False
 
 
-class NetworkChange(_Body):
+class NetworkChange(Given):
     """What to change about a mesh network: at least one field. What is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
@@ -211,7 +219,7 @@ class NetworkChange(_Body):
         return self
 
 
-class MachineCreate(_Body):
+class MachineCreate(Given):
     """A machine to be. An agent registers its machine by itself."""
 
     hostname: str = Field(description="A host name as in RFC 1123.", examples=["db-1"])
@@ -219,13 +227,13 @@ class MachineCreate(_Body):
     agent_version: AgentVersion = ""
 
 
-class MachineChange(_Body):
+class MachineChange(Given):
     """What to change about a machine."""
 
     hostname: str = Field(examples=["db-1"])
 
 
-class Assign(_Body):
+class Assign(Given):
     """A machine to assign."""
 
     machine_uuid: UUID = Field(examples=[_MACHINE_UUID])
@@ -234,7 +242,7 @@ class Assign(_Body):
     )
 
 
-class AssignBatch(_Body):
+class AssignBatch(Given):
     """Machines to assign, all or none. Those that are assigned already stay as they are."""
 
     machine_uuids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BATCH, examples=[[_MACHINE_UUID]])]
@@ -246,7 +254,7 @@ Position = Annotated[int | None, Field(ge=0, le=MAX_POSITION)]
 Search = Annotated[str | None, Field(min_length=1, max_length=200)]
 
 
-class NetworkQuery(_Body):
+class NetworkQuery(Given):
     """Which networks, in which order."""
 
     name: str | None = Field(None, description="Exactly this name.")
@@ -260,7 +268,7 @@ class NetworkQuery(_Body):
     after: After = None
 
 
-class MemberQuery(_Body):
+class MemberQuery(Given):
     """Which machines of a network; they come in the order of their addresses."""
 
     is_online: bool | None = None
@@ -279,13 +287,13 @@ class MachineQuery(MemberQuery):
     )
 
 
-class DeleteQuery(_Body):
+class DeleteQuery(Given):
     """How to delete."""
 
     force: bool = Field(False, description="Also if machines are assigned: they are unassigned at the same moment.")
 
 
-class StreamQuery(_Body):
+class StreamQuery(Given):
     """Which events to follow."""
 
     after: Position = Field(None, description="From this log position on; without it, what happens from now.")

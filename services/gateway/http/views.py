@@ -29,6 +29,8 @@ def network_view(mirror: Mirror, network_id: UUID) -> Network:
 def machine_view(mirror: Mirror, presence: Presence, machine_id: UUID, now: datetime) -> Machine:
     """A machine with its memberships. Raises `NotFoundError`."""
     machine, record = mirror.machine(machine_id)
+    identity = mirror.access.identity(machine_id)
+    revoked_at = identity.revoked_at if identity is not None else None
     memberships = (membership_view(mirror, network_id, machine_id) for network_id in machine.networks)
     return Machine(
         uuid=machine_id,
@@ -36,7 +38,11 @@ def machine_view(mirror: Mirror, presence: Presence, machine_id: UUID, now: date
         is_online=presence.is_online(machine_id, now),
         last_seen_at=presence.last_seen_at(machine_id),
         agent_version=record.agent_version,
+        state="active" if revoked_at is None else "revoked",
         memberships=tuple(membership for membership in memberships if membership is not None),
+        refused_records=presence.refused(machine_id),
+        enrolled_at=identity.enrolled_at if identity is not None else None,
+        revoked_at=revoked_at,
         created_at=record.created_at,
         updated_at=machine.updated_at,
     )
