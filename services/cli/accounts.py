@@ -111,7 +111,7 @@ def create_token(
     with opened(context, url, as_json) as session:
         if account is not None:
             body["account_uuid"] = _account_named(session.api, account)["uuid"]
-        made = session.api.change("POST", TOKENS, body)
+        made = session.api.create(TOKENS, body)
         if as_json:
             session.json(made)
         else:
@@ -152,9 +152,6 @@ def _account_named(api: Api, text: str) -> Json:
 
 def _show(session: Session, token: Json) -> None:
     """The token stands alone on the standard output."""
-    if not token:
-        session.say("The token was made, but the gateway does not show it yet; make another.")
-        return
     session.err.print(
         f"This speaks for {token['account_name']} with the role {token['role']}, {end_of(token['expires_at'])}. "
         "It is shown this once:\n",

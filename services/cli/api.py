@@ -28,6 +28,7 @@ PAGE = 1000
 """How many items are asked for at once where all are wanted."""
 
 _RETRY_AFTER = 0.5
+_CREATE_TRIES = 20
 _TIMEOUT = httpx2.Timeout(60, connect=5)
 
 
@@ -92,10 +93,23 @@ class Api:
 
         Also empty where the change was made but the gateway does not show it yet (202).
         """
-        headers = {"Idempotency-Key": str(uuid4())}
-        response = self._send(method, path, params=_given(params), body=body, headers=headers)
-        answer = _body(response, self.url)
-        return {} if response.status_code == 202 else answer
+        response = self._changed(method, path, body, params, str(uuid4()))
+        return {} if response.status_code == 202 else _body(response, self.url)
+
+    def create(self, path: str, body: Json) -> Json:
+        """Make something whose answer is needed, for it has a secret that is shown once. Raises any `WireloomError`.
+
+        Where the gateway does not show it yet (202) it is asked again with the same key, which gives the same secret.
+        """
+        key = str(uuid4())
+        for _ in range(_CREATE_TRIES):
+            response = self._changed("POST", path, body, {}, key)
+            if response.status_code != 202:
+                return _body(response, self.url)
+            self._pause(_RETRY_AFTER)
+        raise UnavailableError(
+            "It was made, but the gateway does not show it yet, so that its secret is lost.", hint="Make another."
+        )
 
     def ready(self) -> tuple[bool, Json]:
         """Whether the control plane is ready, and what the gateway says about its parts."""
@@ -118,6 +132,13 @@ class Api:
                         yield orjson.loads(event.data)
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
+
+    def _changed(self, method: str, path: str, body: Json | None, params: Json, key: str) -> httpx2.Response:
+        """The answer to a change, if it was made. Raises any `WireloomError`."""
+        response = self._send(method, path, params=_given(params), body=body, headers={"Idempotency-Key": key})
+        if not response.is_success:
+            _body(response, self.url)
+        return response
 
     def _send(
         self,

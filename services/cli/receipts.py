@@ -58,10 +58,10 @@ def outcome(hostname: str, revocation: Json) -> str:
     if not online:
         told.append(f"Every machine that is online has dropped {hostname}.")
     if offline:
+        which = "which is offline: it drops" if len(offline) == 1 else "which are offline: they drop"
         told.append(
-            f"Not yet: {hostnames(offline)}, offline. Nobody passes on what {hostname} sends, but "
-            f"{'it' if len(offline) == 1 else 'they'} will talk to {hostname} where they reach each other directly, "
-            "until back at the control plane."
+            f"Not yet: {hostnames(offline)}, {which} {hostname} on hearing from the control plane again, and until "
+            "then would still talk to it."
         )
     return "\n".join(told)
 

@@ -41,7 +41,7 @@ def create(
         target = network_named(session.api, network) if network is not None else None
         if target is not None:
             body["mesh_network_uuid"] = target["uuid"]
-        made = session.api.change("POST", TOKENS, body)
+        made = session.api.create(TOKENS, body)
         if as_json:
             session.json(made)
         else:
@@ -90,9 +90,6 @@ def _uses(text: str) -> int | None:
 
 def _show(session: Session, token: Json, network: Json | None) -> None:
     """The line to paste stands alone, whole, on the standard output."""
-    if not token:
-        session.say("The token was made, but the gateway does not show it yet; make another.")
-        return
     uses = token["uses"]
     who = "any number of machines" if uses is None else "one machine" if uses == 1 else f"{uses:,} machines"
     where = f" to {network['name']}" if network else ""
