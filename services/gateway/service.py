@@ -90,6 +90,7 @@ class _Parts:
             asyncio.Event(),
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
+            bus_urls=settings.told_bus_urls,
             public_url=settings.told_url(port),
             ca=identity.ca() if identity and settings.tls_cert is None else None,
             throttle=Throttle(settings.limits),
