@@ -119,8 +119,17 @@ class AccountRecord(Tolerant):
     created_at: Moment
 
 
+class FormerTokenRecord(Tolerant):
+    """An API token that was revoked. It has no tombstone but this, which tells when nothing need remember it."""
+
+    kind: Literal["former-token"] = "former-token"
+
+    token_id: UUID
+    expires_at: Moment | None
+
+
 class ApiTokenRecord(Tolerant):
-    """An API token that was not revoked."""
+    """An API token that was not revoked. Its record may be gone once it has expired."""
 
     kind: Literal["token"] = "token"
 
@@ -142,7 +151,8 @@ Body = Annotated[
     | BootstrapTokenRecord
     | IdentityRecord
     | AccountRecord
-    | ApiTokenRecord,
+    | ApiTokenRecord
+    | FormerTokenRecord,
     Field(discriminator="kind"),
 ]
 

@@ -4,6 +4,9 @@
 of each subject only, so a follower that was away hears the newest and not what was between. Nothing tells a
 follower of records that are purged: they are those that the tombstone of a network or machine makes meaningless, and
 whoever applies records in order must let go of them itself. A dump may hold some that are not purged yet.
+
+A record may be written again, unchanged but for its signature, when the key that signs them changes. A follower then
+hears it a second time, among newer ones: what is not newer than what it has of a subject says nothing new.
 """
 
 from __future__ import annotations
@@ -12,14 +15,21 @@ import base64
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from events.client import header
 from events.feed import feed, jetstream, last_sequence
 from events.records import Record, SubjectRecord
 from events.subjects import STATE_PREFIX, STATE_STREAM
 from events.trust.signing import SIGNATURE_HEADER
+
+POSITION_HEADER = "Wl-Position"
+"""Header of a record that was written again: the position of the log that STATE had reached by then, which the record's
+own cause does not tell."""
 
 _NO_MESSAGE_FOUND = 10037
 
@@ -31,6 +41,10 @@ class Last:
     sequence: int
     subject: str
     payload: bytes
+    position: int
+    """The log position up to which everything is written."""
+    is_repeated: bool = False
+    """Whether the record was written again, after newer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class StateDump:
     """All of STATE as it was when its last message was the one at `last_sequence`."""
 
     entries: list[tuple[str, bytes]]
-    """Each subject with its record's bytes, in the order in which they were written."""
+    """Each subject with its record's bytes, in the order of their causes."""
     signatures: dict[str, str]
     """The signature that stands beside each of the records, where there is one."""
     last_sequence: int
@@ -80,10 +94,10 @@ async def load(client: Client) -> StateDump:
             end, newest = await _end(client)
             if newest is None or batch[-1][0] >= newest.sequence:
                 break
-    ordered = sorted((sequence, subject, payload) for subject, (sequence, payload, _) in held.items())
-    last = ordered[-1][0]
+    ordered = sorted(held, key=lambda subject: (_cause(held[subject][1]), held[subject][0]))
     signatures = {subject: signature for subject, (_, _, signature) in held.items() if signature}
-    return StateDump([(subject, payload) for _, subject, payload in ordered], signatures, max(end, last))
+    last = max(sequence for sequence, _, _ in held.values())
+    return StateDump([(subject, held[subject][1]) for subject in ordered], signatures, max(end, last))
 
 
 async def follow(client: Client, after_sequence: int) -> AsyncGenerator[list[SubjectRecord]]:
@@ -105,7 +119,10 @@ async def last_message(client: Client) -> Last | None:
     if "error" in answer:
         return None
     message = answer["message"]
-    return Last(message["seq"], message["subject"], base64.b64decode(message.get("data", "")))
+    payload = base64.b64decode(message.get("data", ""))
+    told = header(base64.b64decode(message.get("hdrs", "")), POSITION_HEADER.encode())
+    position = _cause(payload) if told is None else int(told)
+    return Last(message["seq"], message["subject"], payload, position, is_repeated=told is not None)
 
 
 async def purge(client: Client, subject_filter: str) -> None:
@@ -116,3 +133,10 @@ async def purge(client: Client, subject_filter: str) -> None:
 async def _end(client: Client) -> tuple[int, Last | None]:
     """STATE's last sequence, which outlives its message, and its newest message."""
     return await last_sequence(client, STATE_STREAM), await last_message(client)
+
+
+def _cause(payload: bytes) -> int:
+    """The cause of a record that is not decoded."""
+    record: dict[str, Any] = orjson.loads(payload)
+    cause: int = record["cause"]
+    return cause

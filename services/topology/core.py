@@ -5,9 +5,9 @@ continues as if it had never stopped: the same revisions, the same bytes. The wo
 records, follow what it changes and never the size of a network. Every event gives at least one record.
 
 Some records become meaningless without a record that takes their place: a deleted network's peers, a deleted machine's
-memberships, and *void* memberships, which name a network that was deleted (whether they say that the machine is in it
-or that it left). They are purged, silently. A void membership stays until its machine has a newer record, because it
-may be what holds the revision of the machine's scope.
+memberships, API tokens that have expired, and *void* memberships, which name a network that was deleted (whether they
+say that the machine is in it or that it left). They are purged, silently. A void membership stays until its machine has
+a newer record, because it may be what holds the revision of the machine's scope.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from uuid import UUID
 from events.domain import (
     DefaultNetworkSet,
     DomainEvent,
+    KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
     MachineRegistered,
@@ -34,35 +35,10 @@ from events.domain import (
     NetworkRenamed,
     RouteReflectorModeSet,
 )
-from events.errors import InternalError
-from events.records import (
-    Body,
-    MachineRecord,
-    MembershipRecord,
-    NetworkRecord,
-    PeerRecord,
-    Record,
-    SubjectRecord,
-)
-from events.subjects import machine_info, machine_membership, network_info, network_peer, scope_of
-
-
-class InconsistentLogError(InternalError):
-    """Raised when an event speaks of a network, machine or membership that the log has not brought about."""
-
-    code = "inconsistent-log"
-    title = "The log contradicts itself"
-
-
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """What follows from one event."""
-
-    records: list[SubjectRecord] = field(default_factory=list)
-    """What STATE must hold, to be written together."""
-    purges: list[str] = field(default_factory=list)
-    """Filters of STATE subjects that mean nothing any more once the records are written. Nothing is ever written
-    under them again, so purging late, or twice, does no harm."""
+from events.records import Body, MachineRecord, MembershipRecord, NetworkRecord, PeerRecord
+from events.subjects import machine_info, machine_membership, network_info, network_peer
+from services.topology.access import EVENTS, AccessList
+from services.topology.derived import Derived, Draft, InconsistentLogError, all_memberships, all_peers
 
 
 @dataclass(slots=True)
@@ -70,6 +46,9 @@ class Member:
     """A machine in a network."""
 
     address: IPv4Address
+    assigned_at: datetime
+    key_generation: int = 0
+    """How often it was told to make itself a new key here."""
     public_key: str | None = None
     """None until the machine has announced its key."""
     endpoints: tuple[str, ...] = ()
@@ -98,7 +77,7 @@ class Machine:
 
 
 class Topology:
-    """All networks, machines and memberships as they are at one position of the log."""
+    """All networks, machines and memberships, and who has access, as they are at one position of the log."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -107,6 +86,7 @@ class Topology:
         self.machines: dict[UUID, Machine] = {}
         self.default: UUID | None = None
         """The default network."""
+        self.access = AccessList()
         self.revisions: dict[str, int] = {}
         """Each scope's revision, also of those that are gone: a network's id may be used again."""
 
@@ -118,7 +98,7 @@ class Topology:
         if sequence <= self.position:
             return Derived()
         self.position = sequence
-        draft = _Draft(self.revisions, sequence, event.time)
+        draft = Draft(self.revisions, sequence, event.time)
         try:
             _HANDLERS[type(event)](self, event, draft)
         except KeyError as error:
@@ -128,9 +108,17 @@ class Topology:
             ) from error
         return draft.derived
 
+    def void_memberships(self) -> list[str]:
+        """The subjects of the void memberships, of which nobody is told any more."""
+        return [
+            machine_membership(machine_id, network_id)
+            for machine_id, machine in self.machines.items()
+            for network_id in machine.void
+        ]
+
     # The networks
 
-    def _network_created(self, event: NetworkCreated, draft: _Draft) -> None:
+    def _network_created(self, event: NetworkCreated, draft: Draft) -> None:
         if event.is_default:
             self._move_default(None, draft)
             self.default = event.network_id
@@ -145,16 +133,16 @@ class Topology:
         self.networks[event.network_id] = Network(record)
         draft.put(network_info(event.network_id), record)
 
-    def _network_renamed(self, event: NetworkRenamed, draft: _Draft) -> None:
+    def _network_renamed(self, event: NetworkRenamed, draft: Draft) -> None:
         self._change_network(event.network_id, {"name": event.name}, draft)
 
-    def _route_reflector_mode_set(self, event: RouteReflectorModeSet, draft: _Draft) -> None:
+    def _route_reflector_mode_set(self, event: RouteReflectorModeSet, draft: Draft) -> None:
         self._change_network(event.network_id, {"route_reflector_mode": event.enabled}, draft)
 
-    def _default_network_set(self, event: DefaultNetworkSet, draft: _Draft) -> None:
+    def _default_network_set(self, event: DefaultNetworkSet, draft: Draft) -> None:
         self._move_default(event.network_id, draft)
 
-    def _network_deleted(self, event: NetworkDeleted, draft: _Draft) -> None:
+    def _network_deleted(self, event: NetworkDeleted, draft: Draft) -> None:
         network_id = event.network_id
         network = self.networks.pop(network_id)
         for machine_id in network.members.keys() | network.former:
@@ -167,38 +155,31 @@ class Topology:
         draft.put(network_info(network_id), None)
         draft.purges.append(all_peers(network_id))
 
-    def _move_default(self, network_id: UUID | None, draft: _Draft) -> None:
+    def _move_default(self, network_id: UUID | None, draft: Draft) -> None:
         former, self.default = self.default, network_id
         if former is not None and former != network_id:
             self._change_network(former, {"is_default": False}, draft)
         if network_id is not None:
             self._change_network(network_id, {"is_default": True}, draft)
 
-    def _change_network(self, network_id: UUID, update: dict[str, Any], draft: _Draft) -> None:
+    def _change_network(self, network_id: UUID, update: dict[str, Any], draft: Draft) -> None:
         network = self.networks[network_id]
         network.record = network.record.model_copy(update=update)
         draft.put(network_info(network_id), network.record)
 
     # Who is in them
 
-    def _machines_assigned(self, event: MachinesAssigned, draft: _Draft) -> None:
+    def _machines_assigned(self, event: MachinesAssigned, draft: Draft) -> None:
         network = self.networks[event.network_id]
         for assignment in event.assignments:
             machine = self.machines[assignment.machine_id]
-            network.members[assignment.machine_id] = Member(assignment.address)
+            network.members[assignment.machine_id] = Member(assignment.address, event.time)
             network.former.discard(assignment.machine_id)
             machine.networks.add(event.network_id)
             machine.left.discard(event.network_id)
-            record = MembershipRecord(
-                machine_id=assignment.machine_id,
-                network_id=event.network_id,
-                network_cidr=network.record.network_cidr,
-                address=assignment.address,
-                assigned_at=event.time,
-            )
-            self._tell_machine(machine, machine_membership(assignment.machine_id, event.network_id), record, draft)
+            self._tell_membership(event.network_id, machine, draft)
 
-    def _machines_unassigned(self, event: MachinesUnassigned, draft: _Draft) -> None:
+    def _machines_unassigned(self, event: MachinesUnassigned, draft: Draft) -> None:
         network = self.networks[event.network_id]
         for assignment in event.assignments:
             machine = self.machines[assignment.machine_id]
@@ -210,14 +191,18 @@ class Topology:
             if member.public_key is not None:
                 draft.put(network_peer(event.network_id, assignment.machine_id), None)
 
-    def _membership_registered(self, event: MembershipRegistered, draft: _Draft) -> None:
+    def _membership_registered(self, event: MembershipRegistered, draft: Draft) -> None:
         member = self.networks[event.network_id].members[event.machine_id]
         member.public_key, member.endpoints = event.public_key, event.endpoints
         self._tell_peers(event.network_id, self.machines[event.machine_id], draft)
 
+    def _key_rotation_requested(self, event: KeyRotationRequested, draft: Draft) -> None:
+        self.networks[event.network_id].members[event.machine_id].key_generation = event.generation
+        self._tell_membership(event.network_id, self.machines[event.machine_id], draft)
+
     # The machines
 
-    def _machine_registered(self, event: MachineRegistered, draft: _Draft) -> None:
+    def _machine_registered(self, event: MachineRegistered, draft: Draft) -> None:
         record = MachineRecord(
             machine_id=event.machine_id,
             hostname=event.hostname,
@@ -227,16 +212,16 @@ class Topology:
         self.machines[event.machine_id] = Machine(record)
         draft.put(machine_info(event.machine_id), record)
 
-    def _machine_renamed(self, event: MachineRenamed, draft: _Draft) -> None:
+    def _machine_renamed(self, event: MachineRenamed, draft: Draft) -> None:
         machine = self._change_machine(event.machine_id, {"hostname": event.hostname}, draft)
         for network_id in sorted(machine.networks):
             if self.networks[network_id].members[event.machine_id].public_key is not None:
                 self._tell_peers(network_id, machine, draft)
 
-    def _machine_agent_updated(self, event: MachineAgentUpdated, draft: _Draft) -> None:
+    def _machine_agent_updated(self, event: MachineAgentUpdated, draft: Draft) -> None:
         self._change_machine(event.machine_id, {"agent_version": event.agent_version}, draft)
 
-    def _machine_deleted(self, event: MachineDeleted, draft: _Draft) -> None:
+    def _machine_deleted(self, event: MachineDeleted, draft: Draft) -> None:
         machine = self.machines.pop(event.machine_id)
         if machine.networks:
             raise InconsistentLogError(
@@ -247,21 +232,38 @@ class Topology:
             self.networks[network_id].former.remove(event.machine_id)
         draft.put(machine_info(event.machine_id), None)
         draft.purges.append(all_memberships(event.machine_id))
+        self.access.machine_deleted(event.machine_id, event.time, draft)
 
-    def _change_machine(self, machine_id: UUID, update: dict[str, Any], draft: _Draft) -> Machine:
+    def _change_machine(self, machine_id: UUID, update: dict[str, Any], draft: Draft) -> Machine:
         machine = self.machines[machine_id]
         machine.record = machine.record.model_copy(update=update)
         self._tell_machine(machine, machine_info(machine_id), machine.record, draft)
         return machine
 
+    def _access_changed(self, event: DomainEvent, draft: Draft) -> None:
+        self.access.apply(event, draft)
+
     # Records
 
-    def _tell_machine(self, machine: Machine, subject: str, body: Body | None, draft: _Draft) -> None:
+    def _tell_machine(self, machine: Machine, subject: str, body: Body | None, draft: Draft) -> None:
         draft.put(subject, body)
         draft.purges.extend(machine_membership(machine.record.machine_id, gone) for gone in sorted(machine.void))
         machine.void.clear()
 
-    def _tell_peers(self, network_id: UUID, machine: Machine, draft: _Draft) -> None:
+    def _tell_membership(self, network_id: UUID, machine: Machine, draft: Draft) -> None:
+        network, machine_id = self.networks[network_id], machine.record.machine_id
+        member = network.members[machine_id]
+        record = MembershipRecord(
+            machine_id=machine_id,
+            network_id=network_id,
+            network_cidr=network.record.network_cidr,
+            address=member.address,
+            assigned_at=member.assigned_at,
+            key_generation=member.key_generation,
+        )
+        self._tell_machine(machine, machine_membership(machine_id, network_id), record, draft)
+
+    def _tell_peers(self, network_id: UUID, machine: Machine, draft: Draft) -> None:
         member = self.networks[network_id].members[machine.record.machine_id]
         assert member.public_key is not None
         record = PeerRecord(
@@ -275,7 +277,7 @@ class Topology:
         draft.put(network_peer(network_id, machine.record.machine_id), record)
 
 
-_HANDLERS: dict[type[DomainEvent], Callable[[Topology, Any, _Draft], None]] = {
+_HANDLERS: dict[type[DomainEvent], Callable[[Topology, Any, Draft], None]] = {
     NetworkCreated: Topology._network_created,
     NetworkRenamed: Topology._network_renamed,
     DefaultNetworkSet: Topology._default_network_set,
@@ -284,38 +286,11 @@ _HANDLERS: dict[type[DomainEvent], Callable[[Topology, Any, _Draft], None]] = {
     MachinesAssigned: Topology._machines_assigned,
     MachinesUnassigned: Topology._machines_unassigned,
     MembershipRegistered: Topology._membership_registered,
+    KeyRotationRequested: Topology._key_rotation_requested,
     MachineRegistered: Topology._machine_registered,
     MachineRenamed: Topology._machine_renamed,
     MachineAgentUpdated: Topology._machine_agent_updated,
     MachineDeleted: Topology._machine_deleted,
+    **dict.fromkeys(EVENTS, Topology._access_changed),
 }
 """Which method derives from which event."""
-
-
-class _Draft:
-    """The records of one event as they come up."""
-
-    def __init__(self, revisions: dict[str, int], cause: int, time: datetime) -> None:
-        self.derived = Derived()
-        self.purges = self.derived.purges
-        self._revisions = revisions
-        self.cause = cause
-        self._time = time
-
-    def put(self, subject: str, body: Body | None) -> None:
-        """Let `subject` say `body`, or with None that it is gone."""
-        in_scope = scope_of(subject)
-        previous = self._revisions.get(in_scope, 0)
-        self._revisions[in_scope] = previous + 1
-        record = Record(revision=previous + 1, previous=previous, cause=self.cause, time=self._time, body=body)
-        self.derived.records.append(SubjectRecord(subject=subject, record=record))
-
-
-def all_peers(network_id: UUID) -> str:
-    """The filter of a network's peer records."""
-    return network_info(network_id).removesuffix("info") + "peer.*"
-
-
-def all_memberships(machine_id: UUID) -> str:
-    """The filter of a machine's membership records."""
-    return machine_info(machine_id).removesuffix("info") + "network.*"

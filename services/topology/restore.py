@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from uuid import UUID
 
 from events.errors import InternalError
-from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, SubjectRecord
-from events.subjects import machine_membership, scope, scope_of
-from services.topology.core import Machine, Member, Network, Topology, all_memberships, all_peers
+from events.records import (
+    AccountRecord,
+    ApiTokenRecord,
+    BootstrapTokenRecord,
+    FormerTokenRecord,
+    IdentityRecord,
+    MachineRecord,
+    MembershipRecord,
+    NetworkRecord,
+    PeerRecord,
+    SubjectRecord,
+)
+from events.subjects import access, machine_membership, scope, scope_of
+from services.topology.access import Account
+from services.topology.core import Machine, Member, Network, Topology
+from services.topology.derived import all_memberships, all_peers
+
+_TOKENS = "access:token"
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class DamagedStateError(InternalError):
@@ -42,14 +59,17 @@ class _Restorer:
         self.topology = Topology()
         self._peers: dict[UUID, list[PeerRecord | None]] = defaultdict(list)
         self._memberships: dict[UUID, dict[UUID, MembershipRecord | None]] = defaultdict(dict)
+        self._tokens: list[tuple[int, ApiTokenRecord | FormerTokenRecord]] = []
+        """The API tokens, each with the cause of its record."""
         self._newest: dict[str, int] = defaultdict(int)
         """For each scope, the cause of its last record."""
+        self._tokens_changed_at = _LONG_AGO
 
     def restore(self, records: Iterable[SubjectRecord]) -> list[str]:
         """Take all records in; returns the purges that are due."""
         for entry in records:
             self._take(entry)
-        return self._join_members() + self._join_peers()
+        return self._join_members() + self._join_peers() + self._join_tokens()
 
     def _take(self, entry: SubjectRecord) -> None:
         topology, record, body = self.topology, entry.record, entry.record.body
@@ -67,15 +87,30 @@ class _Restorer:
             self._memberships[body.machine_id][body.network_id] = body
         elif isinstance(body, PeerRecord):
             self._peers[body.network_id].append(body)
-        else:
+        elif body is None:
             self._take_tombstone(entry.subject)
+        elif isinstance(body, ApiTokenRecord | FormerTokenRecord):
+            self._tokens.append((record.cause, body))
+            if record.cause == self._newest[in_scope]:
+                self._tokens_changed_at = record.time
+        else:
+            self._take_access(body)
+
+    def _take_access(self, body: BootstrapTokenRecord | IdentityRecord | AccountRecord) -> None:
+        access_list = self.topology.access
+        if isinstance(body, BootstrapTokenRecord):
+            access_list.bootstraps[body.token_id] = body
+        elif isinstance(body, IdentityRecord):
+            access_list.identities[body.machine_id] = body
+        else:
+            access_list.accounts[body.account_id] = Account(body)
 
     def _take_tombstone(self, subject: str) -> None:
-        _, _, scope_id, kind, *rest = subject.split(".")
-        if kind == "peer":
-            self._peers[UUID(scope_id)].append(None)
-        elif kind == "network":
-            self._memberships[UUID(scope_id)][UUID(rest[0])] = None
+        match subject.split("."):
+            case _, "network", network_id, "peer", _:
+                self._peers[UUID(network_id)].append(None)
+            case _, "machine", machine_id, "network", network_id:
+                self._memberships[UUID(machine_id)][UUID(network_id)] = None
 
     def _join_members(self) -> list[str]:
         due = []
@@ -101,7 +136,7 @@ class _Restorer:
             network.former.add(machine_id)
             machine.left.add(network_id)
         else:
-            network.members[machine_id] = Member(membership.address)
+            network.members[machine_id] = Member(membership.address, membership.assigned_at, membership.key_generation)
             machine.networks.add(network_id)
         return True
 
@@ -115,4 +150,17 @@ class _Restorer:
             for peer in filter(None, peers):
                 member = network.members[peer.machine_id]
                 member.public_key, member.endpoints = peer.public_key, peer.endpoints
+        return due
+
+    def _join_tokens(self) -> list[str]:
+        due = []
+        for cause, token in self._tokens:
+            expires_at = token.expires_at
+            is_expired = expires_at is not None and expires_at <= self._tokens_changed_at
+            if is_expired and cause < self._newest[_TOKENS]:
+                due.append(access("token", token.token_id))
+            elif isinstance(token, ApiTokenRecord):
+                self.topology.access.hold_token(token)
+            else:
+                self.topology.access.hold_former_token(token)
         return due

@@ -2,6 +2,9 @@
 
 It may be killed at any moment: how far it came stands in STATE itself. Several may run at once: one writes, and the
 others come to the same, see that it is written, and go on when it stops.
+
+Where the control plane has keys, every record is signed. When the key is another, at a start or while this runs, the
+records that another key signed are written again before anything new is derived.
 """
 
 from __future__ import annotations
@@ -19,11 +22,16 @@ from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
 from events.state import StateDump
 from events.subjects import LOG, STATE
+from events.trust.signing import Signer, signed_with
+from services.topology.core import Topology
+from services.topology.derived import is_covered
 from services.topology.restore import restore
 from services.topology.settings import Settings
 from services.topology.writer import StateDivergedError, StateWriter, purge_all
 
 _RELOAD_SECONDS = 0.5
+_KEY_SECONDS = 1.0
+"""So often the key that signs is looked at."""
 
 
 class LogBehindError(InternalError):
@@ -36,14 +44,16 @@ class LogBehindError(InternalError):
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Keep STATE up to date until `stop` is set.
 
-    Raises `UnavailableError` when the bus does not answer at the start or the connection is closed for good, and
-    `InternalError` where the log or STATE are not in order: restarting is always safe.
+    Raises `UnavailableError` when the bus does not answer at the start or the connection is closed for good,
+    `InternalError` where the log or STATE are not in order, and `IdentityError` where a key is missing or damaged:
+    restarting is always safe.
     """
     reconnected = asyncio.Event()
-    credentials = Identity(settings.identity).credentials("topology") if settings.identity else None
+    identity = Identity(settings.identity) if settings.identity else None
+    credentials = identity.credentials("topology") if identity else None
     client = await bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set)
     tasks = {
-        asyncio.create_task(_work(client, settings.replicas)),
+        asyncio.create_task(_work(client, settings.replicas, identity)),
         asyncio.create_task(_purge_again(client, reconnected)),
         asyncio.create_task(stop.wait()),
     }
@@ -65,11 +75,11 @@ async def _end(task: asyncio.Task[Any]) -> None:
         await asyncio.wait({task}, timeout=0.05)
 
 
-async def _work(client: Client, replicas: int) -> None:
+async def _work(client: Client, replicas: int, identity: Identity | None) -> None:
     await bus.ensure_streams(client, (LOG, STATE), replicas)
     while not client.is_closed:
         try:
-            await _derive(client)
+            await _derive_with_key(client, identity)
         except StreamMissingError:
             await bus.ensure_streams(client, (LOG, STATE), replicas)
         except (StateDivergedError, UnavailableError) as error:
@@ -78,21 +88,63 @@ async def _work(client: Client, replicas: int) -> None:
     raise UnavailableError("The connection to the bus is closed.", hint="Start again.")
 
 
-async def _derive(client: Client) -> None:
-    """Go on from where STATE is."""
+async def _derive_with_key(client: Client, identity: Identity | None) -> None:
+    """Derive, and sign with the key that is there now; until it is another."""
+    writing = asyncio.Lock()
+    if identity is None:
+        await _derive(client, None, writing)
+        return
+    signer = identity.signer()
+    tasks = {
+        asyncio.create_task(_derive(client, signer, writing)),
+        asyncio.create_task(_key_changes(identity, signer)),
+    }
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        await writing.acquire()  # nothing is half written then
+    finally:
+        for task in tasks:
+            await _end(task)
+
+
+async def _key_changes(identity: Identity, signer: Signer) -> None:
+    """Wait until another key than the signer's is to sign."""
+    while identity.signer().fingerprint == signer.fingerprint:  # noqa: ASYNC110 - a file tells nobody that it changed
+        await asyncio.sleep(_KEY_SECONDS)
+    structlog.get_logger("services.topology").info("there is a new key for signing")
+
+
+async def _derive(client: Client, signer: Signer | None, writing: asyncio.Lock) -> None:
+    """Go on from where STATE is. Holds `writing` whenever it writes."""
     dump = await state.load(client)
     topology, undone = restore(dump.records())
     await _require_log(client, topology.position)
-    writer = StateWriter(client, topology.position, dump.last_sequence)
-    await purge_all(client, undone)
+    writer = StateWriter(client, topology.position, dump.last_sequence, signer)
+    async with writing:
+        await purge_all(client, undone)
+        stale = _stale(dump, topology, undone, signer) if signer else []
+        await writer.write_again(stale)
     structlog.get_logger("services.topology").info(
-        "ready", position=topology.position, records=len(dump.entries), purged=len(undone)
+        "ready", position=topology.position, records=len(dump.entries), purged=len(undone), signed=len(stale)
     )
     async with aclosing(log.follow(client, topology.position)) as arrivals:
         async for arrived in arrivals:
-            for logged in arrived:
-                writer.add(logged.sequence, topology.apply(logged.sequence, logged.event))
-            await writer.flush()
+            async with writing:
+                for logged in arrived:
+                    writer.add(logged.sequence, topology.apply(logged.sequence, logged.event))
+                await writer.flush()
+
+
+def _stale(dump: StateDump, topology: Topology, purged: list[str], signer: Signer) -> list[tuple[str, bytes]]:
+    """The records that another key signed, or none, and that somebody may still be told."""
+    meaningless = {*purged, *topology.void_memberships()}
+    return [
+        (subject, payload)
+        for subject, payload in dump.entries
+        if signed_with(dump.signatures.get(subject, "")) != signer.fingerprint and not is_covered(subject, meaningless)
+    ]
 
 
 async def _purge_again(client: Client, reconnected: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from events.state import encode_record
 from events.subjects import scope_of
-from services.topology.core import Derived
+from services.topology.derived import Derived
 
 
 class Shelf:

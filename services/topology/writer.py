@@ -3,7 +3,8 @@
 Every write names the STATE sequence that it expects to be the last (*fencing*), so that of two writers one is refused.
 What follows an event is the same for everybody, and the last message of STATE tells the position reached. So after a
 refusal or a lost acknowledgement it is enough to read that message: the events up to its cause are written, by us or by
-another, and the rest is still to be written.
+another, and the rest is still to be written. A record that is written again, for a new signature, tells the position
+in a header (`events.state.POSITION_HEADER`), so that this holds at every moment.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import nats.errors
@@ -23,8 +25,9 @@ from nats.aio.client import Client
 from events import state
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError
-from events.state import Last
-from services.topology.core import Derived
+from events.state import POSITION_HEADER, Last
+from events.trust.signing import SIGNATURE_HEADER, Signer
+from services.topology.derived import Derived
 
 MAX_BATCH = 1000
 """The most messages that the server takes in one atomic batch."""
@@ -33,6 +36,8 @@ _RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _ACK_SECONDS = 2.0
 _PURGES_AT_ONCE = 64
 _WRONG_LAST_SEQUENCE = 10071
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -67,11 +72,13 @@ class _Entry:
 class StateWriter:
     """Brings STATE from the position `position` of the log, reached at its own sequence `last_sequence`, onwards."""
 
-    def __init__(self, client: Client, position: int, last_sequence: int) -> None:
+    def __init__(self, client: Client, position: int, last_sequence: int, signer: Signer | None = None) -> None:
+        """With a `signer`, a signature is written beside every record."""
         self.position = position
         """The log position that STATE has reached."""
         self._client = client
         self._last_sequence = last_sequence
+        self._signer = signer
         self._last: Last | None = None
         """The message that told us `position`, where another may have written it."""
         self._pending: deque[_Entry] = deque()
@@ -99,10 +106,25 @@ class StateWriter:
                 failures += 1
                 await self._find_position()
 
+    async def write_again(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Write records that stand in STATE already once more, with our signature. Before anything is added.
+
+        Raises `StateDivergedError` and `UnavailableError` where that cannot be done, or is not known to be done: then
+        some are written and some are not, and STATE must be loaded anew.
+        """
+        beside = {POSITION_HEADER: str(self.position)}
+        for start in range(0, len(messages), MAX_BATCH):
+            try:
+                self._last_sequence = await self._publish(messages[start : start + MAX_BATCH], beside)
+            except _OvertakenError as error:
+                raise StateDivergedError("STATE was written while its records were signed anew.") from error
+            except _FAILURES as error:
+                raise UnavailableError("The records of STATE cannot be signed anew yet.") from error
+
     async def _skip_written(self) -> None:
         """Let go of the events that are in STATE already, looking that the last of them came to the same as here."""
         written = [entry for entry in self._pending if entry.sequence <= self.position]
-        told = (self._last.subject, self._last.payload) if self._last else None
+        told = (self._last.subject, self._last.payload) if self._last and not self._last.is_repeated else None
         if written and told and written[-1].sequence == self.position and written[-1].messages[-1] != told:
             raise StateDivergedError(
                 f"Another topology service derived something else from event {self.position} of the log.",
@@ -137,23 +159,25 @@ class StateWriter:
         settled = [self._pending.popleft() for _ in range(count)]
         await purge_all(self._client, [subject_filter for entry in settled for subject_filter in entry.purges])
 
-    async def _publish(self, messages: Sequence[tuple[str, bytes]]) -> int:
-        """Write one message, or several as one atomic batch. Returns the sequence of the last."""
+    async def _publish(self, messages: Sequence[tuple[str, bytes]], beside: Mapping[str, str] = _NOTHING) -> int:
+        """Write one message, or several as one atomic batch, with the headers `beside`. Returns the sequence of the
+        last."""
         headers = {"Nats-Expected-Last-Sequence": str(self._last_sequence)}
         if len(messages) > 1:
-            headers = await self._publish_all_but_last(messages[:-1], headers)
+            headers = await self._publish_all_but_last(messages[:-1], headers, beside)
         subject, payload = messages[-1]
+        headers |= self._signed(subject, payload, beside)
         reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers)
         sequence: int = _checked(reply.data)["seq"]
         return sequence
 
     async def _publish_all_but_last(
-        self, messages: Sequence[tuple[str, bytes]], fence: dict[str, str]
+        self, messages: Sequence[tuple[str, bytes]], fence: dict[str, str], beside: Mapping[str, str]
     ) -> dict[str, str]:
         """Open an atomic batch with `messages`; returns the headers of the message that commits it."""
         batch = {"Nats-Batch-Id": uuid.uuid4().hex}
         for number, (subject, payload) in enumerate(messages, start=1):
-            headers = batch | {"Nats-Batch-Sequence": str(number)}
+            headers = batch | {"Nats-Batch-Sequence": str(number)} | self._signed(subject, payload, beside)
             if number == 1:
                 reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers | fence)
                 _checked(reply.data)
@@ -161,16 +185,20 @@ class StateWriter:
                 await self._client.publish(subject, payload, headers=headers)
         return batch | {"Nats-Batch-Sequence": str(len(messages) + 1), "Nats-Batch-Commit": "1"}
 
+    def _signed(self, subject: str, payload: bytes, beside: Mapping[str, str]) -> dict[str, str]:
+        if self._signer is None:
+            return dict(beside)
+        return {**beside, SIGNATURE_HEADER: self._signer.sign(subject, payload)}
+
     async def _find_position(self) -> None:
         """Read how far STATE has come: after a write that was refused, or whose outcome is not known."""
         last = await _insist(self._client, lambda: state.last_message(self._client), "cannot read STATE yet")
         sequence = last.sequence if last else 0
         if last is None or sequence == self._last_sequence:
             return
-        position = state.decode_record(last.payload).cause
-        if sequence < self._last_sequence or position < self.position:
-            raise StateDivergedError(f"STATE went back from event {self.position} of the log to {position}.")
-        self.position, self._last_sequence, self._last = position, sequence, last
+        if sequence < self._last_sequence or last.position < self.position:
+            raise StateDivergedError(f"STATE went back from event {self.position} of the log to {last.position}.")
+        self.position, self._last_sequence, self._last = last.position, sequence, last
 
 
 async def purge_all(client: Client, filters: Sequence[str]) -> None:

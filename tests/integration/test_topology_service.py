@@ -21,7 +21,8 @@ from events.feed import last_sequence
 from events.records import Record
 from events.subjects import STATE, STATE_STREAM, machine_membership, network_info, scope_of, state_of
 from services.cli.embedded import EmbeddedServer
-from services.topology.core import Derived, Topology
+from services.topology.core import Topology
+from services.topology.derived import Derived
 from services.topology.rebuild import compare, rebuild
 from services.topology.restore import restore
 from services.topology.service import LogBehindError, serve

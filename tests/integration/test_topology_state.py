@@ -83,7 +83,7 @@ async def test_the_last_sequence_outlives_its_message(client: Client) -> None:
     assert [entry.record.revision for entry in dump.records()] == [1]
     assert dump.last_sequence == 2
     await state.purge(client, ">")
-    assert await state.load(client) == state.StateDump([], 2)
+    assert await state.load(client) == state.StateDump([], {}, 2)
 
 
 async def test_what_is_followed_begins_where_the_load_ended(client: Client) -> None:

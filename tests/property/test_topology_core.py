@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events.domain import (
+    AccountDeleted,
+    ApiTokenIssued,
     DefaultNetworkSet,
     DomainEvent,
+    MachineEnrolled,
     MachineRenamed,
     MachinesAssigned,
     MachinesUnassigned,
@@ -19,10 +22,18 @@ from events.domain import (
     NetworkCreated,
     NetworkDeleted,
 )
-from events.records import MembershipRecord, PeerRecord, SubjectRecord
+from events.records import (
+    AccountRecord,
+    ApiTokenRecord,
+    FormerTokenRecord,
+    MembershipRecord,
+    PeerRecord,
+    SubjectRecord,
+)
 from events.state import decode_record, encode_record
 from events.subjects import scope_of
-from services.topology.core import Derived, Topology
+from services.topology.core import Topology
+from services.topology.derived import Derived
 from services.topology.restore import restore
 from services.topology.shelf import Shelf
 from tests.support.histories import History
@@ -112,6 +123,10 @@ def test_the_number_of_records_follows_what_changed(history: History) -> None:
     for event, derived in zip(history.events, _derive(history), strict=True):
         if isinstance(event, NetworkCreated | DefaultNetworkSet):
             assert 1 <= len(derived.records) <= 2, "at most the default network before it as well"
+        elif isinstance(event, AccountDeleted):
+            issued = [one for one in history.events if isinstance(one, ApiTokenIssued)]
+            tokens = sum(one.account_id == event.account_id for one in issued)
+            assert 1 <= len(derived.records) <= 1 + tokens, "its tokens are gone as well"
         else:
             assert len(derived.records) == _expected_records(event, keyed)
 
@@ -119,6 +134,8 @@ def test_the_number_of_records_follows_what_changed(history: History) -> None:
 def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
     if isinstance(event, MachinesAssigned):
         return len(event.assignments)
+    if isinstance(event, MachineEnrolled):
+        return 2
     if isinstance(event, MembershipRegistered):
         keyed.add((event.network_id, event.machine_id))
     if isinstance(event, MachinesUnassigned):
@@ -160,6 +177,29 @@ def test_who_hears_every_record_ends_with_the_peers_that_the_state_has(history: 
         for network_id, members in history.networks.items()
         for machine_id, address in members.items()
     }
+
+
+@given(histories)
+def test_only_the_tokens_that_were_issued_and_not_revoked_speak(history: History) -> None:
+    """Whoever keeps to the newest record of each token agrees with whoever knows the whole history, but for tokens
+    that have expired."""
+    shelf = Shelf()
+    for derived in _derive(history):
+        shelf.take(derived)
+    bodies = [decode_record(payload).body for payload in shelf.contents().values()]
+    speaking = {one.token_id: one for one in bodies if isinstance(one, ApiTokenRecord)}
+    former = [one for one in bodies if isinstance(one, FormerTokenRecord)]
+    issued = {token_id for tokens in history.accounts.values() for token_id in tokens}
+    assert speaking.keys() <= issued
+    now = history.events[-1].time if history.events else None
+    expiries = {one.token_id: one.expires_at for one in history.events if isinstance(one, ApiTokenIssued)}
+    for token_id in issued - speaking.keys():
+        expires_at = expiries[token_id]
+        assert expires_at is not None
+        assert now is not None
+        assert expires_at <= now
+    assert not {one.token_id for one in former} & issued
+    assert {one.account_id for one in bodies if isinstance(one, AccountRecord)} == history.accounts.keys()
 
 
 def _forget(heard: dict[str, PeerRecord | MembershipRecord], gone: UUID) -> None:

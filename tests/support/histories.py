@@ -60,6 +60,7 @@ class History:
         """Each account's API tokens."""
         self._revoked: set[UUID] = set()
         self._generations: dict[tuple[UUID, UUID], int] = {}
+        self._passed = timedelta()
         self._default: UUID | None = None
         self._cidrs: dict[UUID, IPv4Network] = {}
         self._random = random.Random(seed)
@@ -163,7 +164,7 @@ class History:
             ACCESS_ID,
             token_id=token_id,
             secret_hash=self._random.randbytes(32).hex(),
-            expires_at=_START + timedelta(days=365),
+            expires_at=self._now() + timedelta(days=365),
             uses=uses,
             network_id=network_id,
         )
@@ -215,10 +216,14 @@ class History:
             role="viewer",
             use="session" if is_session else "api",
             secret_hash=self._random.randbytes(32).hex(),
-            expires_at=_START + timedelta(hours=12) if is_session else None,
+            expires_at=self._now() + timedelta(hours=12) if is_session else None,
         )
         self.accounts[account_id].add(token_id)
         return token_id
+
+    def let_pass(self, time: timedelta) -> None:
+        """Have the next event happen later."""
+        self._passed += time
 
     def revoke_api_token(self, account_id: UUID, token_id: UUID) -> None:
         self._record(ApiTokenRevoked, ACCESS_ID, token_id=token_id, account_id=account_id)
@@ -280,6 +285,7 @@ class History:
                 lambda: self.set_account_role(pick(accounts), pick(("viewer", "operator", "admin"))),
                 lambda: self.issue_api_token(pick(accounts), is_session=pick((True, False))),
                 lambda: self.delete_account(pick(accounts)),
+                lambda: self.let_pass(timedelta(hours=pick((1, 12)))),
             ]
         if tokens:
             possible += [lambda: self.revoke_api_token(*pick(tokens))]
@@ -305,13 +311,16 @@ class History:
             originator_id=originator_id,
             originator_version=version,
             previous_hash=self._hashes.get(originator_id, GENESIS_HASH),
-            time=_START + timedelta(seconds=len(self.events)),
+            time=self._now(),
             actor="cli:test",
             command_id=self._uuid(),
             **fields,
         )
         self._hashes[originator_id] = digest_of(event)
         self.events.append(event)
+
+    def _now(self) -> datetime:
+        return _START + self._passed + timedelta(seconds=len(self.events))
 
     def _uuid(self) -> UUID:
         return UUID(bytes=self._random.randbytes(16), version=4)

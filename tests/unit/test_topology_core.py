@@ -8,7 +8,8 @@ import pytest
 
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, SubjectRecord
 from events.subjects import machine_info, machine_membership, network_info, network_peer
-from services.topology.core import Derived, InconsistentLogError, Topology
+from services.topology.core import Topology
+from services.topology.derived import Derived, InconsistentLogError
 from services.topology.restore import DamagedStateError, restore
 from tests.support.histories import History
 
@@ -112,6 +113,28 @@ def test_a_key_from_an_earlier_membership_does_not_come_back(joined: tuple[Run, 
     (record,) = run.derived().records
     assert isinstance(record.record.body, PeerRecord)
     assert (record.record.body.public_key, record.record.body.hostname) == (key, "other")
+
+
+def test_a_request_for_a_new_key_is_the_machine_s_own_matter(joined: tuple[Run, UUID, UUID]) -> None:
+    run, network_id, machine_id = joined
+    before = restore(_written(run))[0].networks[network_id].members[machine_id]
+    run.history.rotate_key(network_id, machine_id)
+    run.history.rotate_key(network_id, machine_id)
+    *_, requested = run.derived().records
+    assert requested.subject == machine_membership(machine_id, network_id)
+    assert isinstance(requested.record.body, MembershipRecord)
+    assert requested.record.body.key_generation == 2
+    assert (requested.record.body.address, requested.record.body.assigned_at) == (before.address, before.assigned_at)
+
+
+def test_the_key_generation_begins_anew_with_each_assignment(joined: tuple[Run, UUID, UUID]) -> None:
+    run, network_id, machine_id = joined
+    run.history.rotate_key(network_id, machine_id)
+    run.history.unassign(network_id, machine_id)
+    run.history.assign(network_id, machine_id)
+    *_, assigned = run.derived().records
+    assert isinstance(assigned.record.body, MembershipRecord)
+    assert assigned.record.body.key_generation == 0
 
 
 def test_a_new_hostname_reaches_the_peers_in_every_network(run: Run) -> None:
@@ -262,6 +285,13 @@ def test_a_state_with_a_hole_is_refused(joined: tuple[Run, UUID, UUID]) -> None:
     damaged = [entry for entry in records if entry.subject != machine_membership(machine_id, network_id)]
     with pytest.raises(DamagedStateError, match="Delete the stream STATE"):
         restore(damaged)
+
+
+def _written(run: Run) -> list[SubjectRecord]:
+    """All records of the history so far."""
+    topology = Topology()
+    events = enumerate(run.history.events, start=1)
+    return [entry for sequence, event in events for entry in topology.apply(sequence, event).records]
 
 
 def _is_default(entry: SubjectRecord) -> bool:
