@@ -34,6 +34,8 @@ class Key:
         """Raises ValueError where `seed` is none; the message does not contain it."""
         try:
             prefix, raw = nkeys.decode_seed(seed.encode())
+            if nkeys.encode_seed(raw, prefix).decode() != seed:
+                raise ValueError  # the library does not look at the checksum
             self._signing = SigningKey(bytes(raw))
             self.kind: Kind = next(kind for kind, byte in _PREFIXES.items() if byte == prefix)
         except (nkeys.NkeysError, binascii.Error, ValueError, TypeError, StopIteration):
