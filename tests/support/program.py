@@ -51,8 +51,9 @@ class Ended:
 class ControlPlane:
     """A running `wireloom up`, and its client: the first admin, or with `--no-auth` among the options anybody."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, variables: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self._variables = variables or {}
         self.http_port = free_port()
         self.secured = "--no-auth" not in options
         self.url = f"{'https' if self.secured else 'http'}://127.0.0.1:{self.http_port}"
@@ -68,7 +69,7 @@ class ControlPlane:
         with (self.folder / "out").open("ab") as out, (self.folder / "err").open("ab") as err:
             return subprocess.Popen(
                 [sys.executable, "-m", "services.cli", *self.arguments],
-                env=environment(NOTIFY_SOCKET=str(address)),
+                env=environment(NOTIFY_SOCKET=str(address), **self._variables),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -199,9 +200,9 @@ class ControlPlane:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[ControlPlane]:
+def running(folder: Path, *options: str, variables: dict[str, str] | None = None) -> Iterator[ControlPlane]:
     """A whole control plane for as long as the block lasts."""
-    plane = ControlPlane(folder, *options)
+    plane = ControlPlane(folder, *options, variables=variables)
     try:
         plane.wait_until_up()
         yield plane
