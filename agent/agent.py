@@ -9,7 +9,7 @@ ever torn down because the control plane is not there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -20,27 +20,30 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
+from agent.access import Connect, Door
 from agent.backoff import Backoff
+from agent.believing import ASK_TIMEOUT, Belief
+from agent.connection import Connection
 from agent.desired import Locality
 from agent.device import DeviceError, Devices, interface_name
 from agent.follow import Update
-from agent.listening import ASK_TIMEOUT, Listener
+from agent.listening import Listener
 from agent.network import Context, Network, Options
 from agent.store import Store
 from agent.surroundings import Surroundings
+from agent.trust import Entry, Judge, why_unusable
 from events.bus import ask
-from events.errors import MachineDeletedError, UnavailableError, WireloomError
+from events.enrolment import Access
+from events.errors import MachineDeletedError, MachineRevokedError, UnavailableError, WireloomError
 from events.records import Heartbeat, MachineRecord, MembershipRecord, Record, RegisterRequest
 from events.subjects import ask as ask_subject
 from events.subjects import beat, machine_membership, scope
-
-Connect = Callable[[Callable[[], None], Callable[[], None]], Awaitable[Client]]
-"""Connects to the bus, and calls the first function when the connection is back, the second when it has ended for
-good. Raises `UnavailableError`."""
+from events.trust.signing import Ring, Verifier
 
 _FLUSH_AFTER = 0.25
 _RETRY_AFTER = 5.0
 _REFUSED_PAUSE = 60.0
+_BEAT_SOON = 0.2
 
 
 class Agent:
@@ -52,18 +55,21 @@ class Agent:
         options: Options,
         *,
         connect: Connect,
+        door: Door | None = None,
         devices: Devices,
         store: Store,
         surroundings: Surroundings,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_ready` is called once the interfaces are first as the store says."""
+        """With a door only signed records are believed, and the machine's access is renewed there. `on_ready` is called
+        once the interfaces are first as the store says."""
         self.machine_id = machine_id
         self.hostname = options.hostname
         self.networks: dict[UUID, Network] = {}
         """The networks that the machine is in, by id."""
         self._options = options
-        self._connect = connect
+        self._door = door
+        self._connection = Connection(connect, door, self)
         self._devices = devices
         self._store = store
         self._surroundings = surroundings
@@ -71,11 +77,11 @@ class Agent:
         self._scope = scope("machine", machine_id)
         self._memberships: dict[UUID, MembershipRecord] = {}
         self._locality = Locality()
-        self._client: Client | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._owes_beat = asyncio.Event()
         self._stopped = asyncio.Event()
         self._boot_id = uuid4()
         self._beats = 0
@@ -91,7 +97,8 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 self._open(group, thread)
                 self._restore()
-                for part in (self._tend(), self._stay_connected(), self._keep_beating(), self._keep_watch()):
+                connection = self._connection
+                for part in (self._tend(), connection.keep(), connection.renew(), self._beating(), self._keep_watch()):
                     self._context.spawn(part)
                 await self._stopped.wait()
                 await self._say_goodbye()
@@ -133,9 +140,27 @@ class Agent:
             wrote=self._flush_soon,
             doubted=lambda _: self._listener.restart(),
             deleted=self._network_deleted,
+            belief=self._make_belief(),
+            dropped=self._owes_beat.set,
         )
-        revision = self._store.revision(self._scope)
-        self._listener = Listener("machine", self.machine_id, self.machine_id, revision, hearer=self, spawn=spawn)
+        self._listener = Listener(
+            "machine",
+            self.machine_id,
+            self.machine_id,
+            hearer=self,
+            belief=self._context.belief,
+            store=self._store,
+            spawn=spawn,
+        )
+
+    def _make_belief(self) -> Belief:
+        def keep(ring: Ring) -> None:
+            if self._door is not None and ring.version > self._door.access.ring.version:
+                self._door.keep(ring)
+
+        access = self._door.access if self._door is not None else None
+        judge = Judge(Verifier(access.root, access.ring) if access is not None else None)
+        return Belief(self.machine_id, judge, keep=keep, adopted=self._resync)
 
     async def _close(self, thread: ThreadPoolExecutor | None) -> None:
         if self._flush is not None:
@@ -149,22 +174,22 @@ class Agent:
         if thread is not None:
             thread.shutdown()
         self._store.close()
-        if self._client is not None and not self._client.is_closed:
-            await self._client.close()
+        await self._connection.close()
 
     # -- what the machine's own scope says
 
-    def heard(self, subject: str, record: Record, body: bytes) -> None:
+    def heard(self, entry: Entry) -> None:
         """See `Hearer.heard`."""
-        self._take_in(subject, record)
-        self._store.put(self._scope, subject, record.revision, None if record.body is None else body)
+        self._take_in(entry.subject, entry.record)
+        body = None if entry.record.body is None else entry.payload
+        self._store.put(self._scope, entry.subject, entry.record.revision, body)
         self._flush_soon()
 
     def updated(self, update: Update) -> None:
         """See `Hearer.updated`."""
         for entry in update.records:
             self._take_in(entry.subject, entry.record)
-            body = None if entry.record.body is None else entry.record.model_dump_json().encode()
+            body = None if entry.record.body is None else entry.payload
             self._store.put(self._scope, entry.subject, entry.record.revision, body)
         if update.keep is not None:
             kept = {_network_of(subject) for subject in update.keep}
@@ -178,15 +203,14 @@ class Agent:
         """See `Hearer.gone`. Nothing is torn down for it: the machine is made known again, and if it was deleted,
         that is refused."""
         if self._greeting is None or self._greeting.done():
-            self._greet()
+            self.greet()
 
     def _take_in(self, subject: str, record: Record) -> None:
         match record.body:
             case MachineRecord() as machine:
                 self.hostname = machine.hostname
             case MembershipRecord() as membership:
-                self._memberships[membership.network_id] = membership
-                self._wake.set()
+                self._take_membership(membership)
             case None:
                 network_id = _network_of(subject)
                 if network_id is None:
@@ -195,10 +219,20 @@ class Agent:
                     self._memberships.pop(network_id, None)
                     self._wake.set()
 
-    def _machine_deleted(self) -> None:
+    def _take_membership(self, membership: MembershipRecord) -> None:
+        if why := why_unusable(membership):
+            self._context.belief.refuse("unusable", why, network=str(membership.network_id))
+            self._memberships.pop(membership.network_id, None)
+        else:
+            self._memberships[membership.network_id] = membership
+            if not self._connection.may_hear(membership.network_id):
+                self._connection.want()
+        self._wake.set()
+
+    def _machine_deleted(self, what: str = "deleted") -> None:
         self._log.warning(
-            "this machine was deleted; leaving all its networks",
-            hint="To join again as a new machine, run `wireloom-agent leave` and start the agent again.",
+            f"this machine was {what}; leaving all its networks",
+            hint="To join again as a new machine, run `wireloom-agent leave` and join.",
         )
         for network_id in list(self._memberships):
             self._network_deleted(network_id)
@@ -257,8 +291,9 @@ class Agent:
         self._log.info("in a network", network=str(membership.network_id), address=str(membership.address))
         network = Network(membership, self._locality, self._context)
         self.networks[membership.network_id] = network
-        if self._client is not None:
-            await network.attach(self._client)
+        client = self._connection.client
+        if client is not None and self._connection.may_hear(membership.network_id):
+            await network.attach(client)
             network.resync()
 
     async def _leave(self, network: Network) -> bool:
@@ -294,38 +329,37 @@ class Agent:
 
     # -- the connection
 
-    async def _stay_connected(self) -> None:
-        backoff = Backoff(0.2, 5.0)
-        while True:
-            closed = asyncio.Event()
-            try:
-                client = await self._connect(self._greet, closed.set)
-            except UnavailableError as error:
-                self._log.warning("no connection to the control plane", error=error.detail, hint=error.hint)
-                await backoff.wait()
-                continue
-            backoff.reset()
-            self._client = client
-            await self._listener.attach(client)
-            for network in list(self.networks.values()):
-                await network.attach(client)
-            self._greet()
-            await closed.wait()
-            self._client = None
+    def memberships(self) -> tuple[UUID, ...]:
+        """See `agent.connection.User.memberships`."""
+        return tuple(self._memberships)
 
-    def _greet(self) -> None:
-        """Make the machine known and bring its scopes up to date, on a connection that is new or back."""
+    async def attach(self, client: Client) -> None:
+        """See `agent.connection.User.attach`."""
+        may_hear = self._connection.may_hear
+        networks = [network for network in self.networks.values() if may_hear(network.network_id)]
+        await asyncio.gather(self._listener.attach(client), *(network.attach(client) for network in networks))
+
+    def renewed(self, access: Access) -> None:
+        """See `agent.connection.User.renewed`."""
+        self._context.belief.adopt(access.ring)
+
+    def expelled(self, error: WireloomError) -> None:
+        """See `agent.connection.User.expelled`."""
+        self._machine_deleted("revoked" if isinstance(error, MachineRevokedError) else "deleted")
+
+    def greet(self) -> None:
+        """See `agent.connection.User.greet`: make the machine known and bring its scopes up to date."""
         if self._greeting is not None:
             self._greeting.cancel()
-        if self._client is not None:
-            self._greeting = self._context.spawn(self._register(self._client))
+        if (client := self._connection.client) is not None:
+            self._greeting = self._context.spawn(self._register(client))
 
     async def _register(self, client: Client) -> None:
         request = RegisterRequest(hostname=self._options.hostname, agent_version=self._options.agent_version)
         body = request.model_dump_json().encode()
         backoff = Backoff(0.2, 10.0)
         is_known = is_synced = False
-        while not is_known and client is self._client:
+        while not is_known and client is self._connection.client:
             try:
                 await ask(client, ask_subject(self.machine_id, "register"), body, ASK_TIMEOUT)
                 is_known = True
@@ -351,23 +385,35 @@ class Agent:
 
     # -- being alive
 
-    async def _keep_beating(self) -> None:
+    async def _beating(self) -> None:
+        """Say that the machine is alive: again and again, and soon after it has dropped a peer."""
         while True:
-            if self._client is not None and self._client.is_connected:
-                await self._beat(self._client, leaving=False)
-            await asyncio.sleep(self._options.beat_interval)
+            self._owes_beat.clear()
+            if (client := self._connection.client) is not None and client.is_connected:
+                await self._beat(client, leaving=False)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._options.beat_interval):
+                    await self._owes_beat.wait()
+                    await asyncio.sleep(_BEAT_SOON)
 
     async def _beat(self, client: Client, leaving: bool) -> None:
         self._beats += 1
-        body = Heartbeat(boot_id=self._boot_id, counter=self._beats, leaving=leaving).model_dump_json().encode()
+        heartbeat = Heartbeat(
+            boot_id=self._boot_id,
+            counter=self._beats,
+            leaving=leaving,
+            applied={network_id: network.applied for network_id, network in self.networks.items()},
+            refused=dict(self._context.belief.refusals.counts),
+        )
         with suppress(NatsError):
-            await client.publish(beat(self.machine_id), body)
+            await client.publish(beat(self.machine_id), heartbeat.model_dump_json().encode())
 
     async def _say_goodbye(self) -> None:
-        if self._client is not None and self._client.is_connected:
-            await self._beat(self._client, leaving=True)
+        client = self._connection.client
+        if client is not None and client.is_connected:
+            await self._beat(client, leaving=True)
             with suppress(NatsError, TimeoutError):
-                await self._client.flush(timeout=1)
+                await client.flush(timeout=1)
 
     # -- the networks underneath
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,26 +15,31 @@ from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
 from agent.backoff import Backoff
+from agent.believing import ASK_TIMEOUT, Belief
 from agent.follow import Follower, Update
+from agent.store import Store
+from agent.trust import Entry, Refusal
 from events.bus import ask
-from events.client import BusClient
+from events.client import BusClient, header
 from events.errors import UnavailableError, WireloomError
-from events.records import Record, SyncReply
+from events.records import SignedRecord, SyncReply
 from events.subjects import ScopeKind, live_scope, scope, state_of
 from events.subjects import ask as ask_subject
+from events.trust.signing import SIGNATURE_HEADER
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Starts a task whose failure ends the agent."""
 
-ASK_TIMEOUT = 5.0
 _REFUSED_PAUSE = 30.0
+_MAX_PARKED = 64
+_SIGNATURE = SIGNATURE_HEADER.encode()
 
 
 class Hearer(Protocol):
     """Who wants to know what is heard in a scope."""
 
-    def heard(self, subject: str, record: Record, body: bytes) -> None:
-        """A live record, in its turn; `body` is its JSON."""
+    def heard(self, entry: Entry) -> None:
+        """A live record, in its turn."""
 
     def updated(self, update: Update) -> None:
         """An answer to a sync request."""
@@ -46,36 +52,78 @@ class Listener:
     """Subscribes to a scope and keeps asking for what is missing."""
 
     def __init__(
-        self, kind: ScopeKind, scope_id: UUID, machine_id: UUID, revision: int, *, hearer: Hearer, spawn: Spawn
+        self,
+        kind: ScopeKind,
+        scope_id: UUID,
+        machine_id: UUID,
+        *,
+        hearer: Hearer,
+        belief: Belief,
+        store: Store,
+        spawn: Spawn,
     ) -> None:
-        self.follower = Follower(scope(kind, scope_id), revision)
+        name = scope(kind, scope_id)
+        self.follower = Follower(name, store.revision(name), never_back=belief.judge.is_strict)
         self._live = live_scope(kind, scope_id)
         self._ask = ask_subject(machine_id, "sync")
         self._hearer = hearer
+        self._belief = belief
+        self._store = store
+        self._ring_row = f"ring:{name}"
+        self._settled_under = store.revision(self._ring_row)
         self._spawn = spawn
         self._client: Client | None = None
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[None] | None = None
+        self._parked: list[SignedRecord] = []
+        self._unparking: asyncio.Task[None] | None = None
+        self._attaching = asyncio.Lock()
         self._log = structlog.get_logger("agent").bind(scope=self.follower.scope)
 
     async def attach(self, client: Client) -> None:
-        """Hear what is said live from now on."""
-        await self.detach()
-        self._client = client
-        self._subscription = await BusClient.of(client).subscribe_raw(self._live, self._on_message)
+        """Hear what is said live on this connection from now on; until it is sure to be said there, on the one before.
+
+        A connection that is lost meanwhile hears nothing; whoever supervises it brings another.
+        """
+        async with self._attaching:
+            if client is self._client:
+                return
+            shown = self.follower.shown
+
+            def sink(subject: bytes, _reply: bytes, body: bytes, headers: bytes) -> None:
+                if client is self._client:
+                    self._on_message(subject, body, headers)
+
+            try:
+                subscription = await BusClient.of(client).subscribe_raw(self._live, sink)
+            except NatsError as error:
+                self._log.info("cannot subscribe", error=repr(error))
+                return
+            with suppress(NatsError, TimeoutError):
+                await client.flush(timeout=5)
+            await self._let_go()
+            self._client, self._subscription = client, subscription
+            self.follower.subscribed(shown)
 
     async def detach(self) -> None:
         """Hear nothing more."""
-        if self._syncing is not None:
-            self._syncing.cancel()
-            self._syncing = None
-        if self._subscription is not None and self._client is not None and not self._client.is_closed:
-            try:
-                await self._subscription.unsubscribe()
-            except NatsError as error:
-                self._log.info("could not unsubscribe", error=repr(error))
-        self._subscription = None
-        self._client = None
+        async with self._attaching:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        client, subscription = self._client, self._subscription
+        self._client = self._subscription = None
+        for task in (self._syncing, self._unparking):
+            if task is not None:
+                task.cancel()
+        self._syncing = self._unparking = None
+        self._parked.clear()
+        if client is None or subscription is None or client.is_closed:
+            return
+        try:
+            await subscription.unsubscribe()
+        except NatsError as error:
+            self._log.info("could not unsubscribe", error=repr(error))
 
     def resync(self) -> None:
         """Something may have been missed: ask."""
@@ -87,21 +135,61 @@ class Listener:
         self.follower.restart()
         self._catch_up()
 
-    def _on_message(self, live_subject: bytes, _reply: bytes, body: bytes, _headers: bytes) -> None:
-        subject = state_of(live_subject.decode())
+    # -- live
+
+    def _on_message(self, live_subject: bytes, body: bytes, headers: bytes) -> None:
         try:
-            record = Record.model_validate_json(body)
-        except ValidationError as error:
-            self._log.error("cannot read a record", subject=subject, error=str(error))
-            self.resync()
-            return
-        try:
-            if self.follower.hear(subject, record):
-                self._hearer.heard(subject, record, body)
-            elif self.follower.behind:
-                self._catch_up()
+            subject = state_of(live_subject.decode())
+            signature = (header(headers, _SIGNATURE) or b"").decode("ascii", "replace")
+            verdict = self._belief.judge.judge(self.follower.scope, subject, body, signature)
+            if isinstance(verdict, Entry):
+                self._hear(verdict)
+            elif verdict.unknown_key and len(self._parked) < _MAX_PARKED:
+                self._park(SignedRecord(subject=subject, payload=body.decode(errors="replace"), signature=signature))
+            else:
+                self._refuse(verdict, subject)
         except Exception as error:
             self._spawn(_fail(error))
+
+    def _hear(self, entry: Entry) -> None:
+        if self.follower.is_replay(entry):
+            self._belief.refuse("replayed", "it was heard before", subject=entry.subject)
+        elif self.follower.hear(entry):
+            self._hearer.heard(entry)
+        elif self.follower.behind:
+            self._catch_up()
+
+    def _refuse(self, refusal: Refusal, subject: str) -> None:
+        self._belief.refuse(refusal.reason, refusal.why, subject=subject)
+        if refusal.reason == "unusable":
+            self.resync()
+
+    def _park(self, said: SignedRecord) -> None:
+        """Keep what is signed with an unknown key until the ring was asked for."""
+        self._parked.append(said)
+        if self._client is not None and (self._unparking is None or self._unparking.done()):
+            self._unparking = self._spawn(self._unpark(self._client))
+
+    async def _unpark(self, client: Client) -> None:
+        backoff = Backoff(0.2, 10.0)
+        while self._parked:
+            try:
+                await self._belief.ask_ring(client)
+            except WireloomError as error:
+                self._log.info("cannot ask for the control plane's keys yet", error=str(error))
+                await backoff.wait()
+                continue
+            parked, self._parked = self._parked, []
+            refused = [(said, verdict) for said in parked if isinstance(verdict := self._judge(said), Refusal)]
+            for said, verdict in refused:
+                self._refuse(verdict, said.subject)
+            if len(refused) < len(parked):
+                self.resync()
+
+    # -- answers
+
+    def _judge(self, said: SignedRecord) -> Entry | Refusal:
+        return self._belief.judge.judge(self.follower.scope, said.subject, said.payload.encode(), said.signature)
 
     def _catch_up(self) -> None:
         if self._client is not None and (self._syncing is None or self._syncing.done()):
@@ -110,9 +198,11 @@ class Listener:
     async def _sync(self, client: Client) -> None:
         backoff = Backoff(0.05, 10.0)
         while self.follower.behind:
+            request = self.follower.request()
             try:
-                request = self.follower.request().model_dump_json().encode()
-                reply = SyncReply.model_validate_json(await ask(client, self._ask, request, ASK_TIMEOUT))
+                answer = await ask(client, self._ask, request.model_dump_json().encode(), ASK_TIMEOUT)
+                reply = SyncReply.model_validate_json(answer)
+                entries = await self._believed(client, reply)
             except UnavailableError as error:
                 self._log.info("cannot sync yet", error=str(error))
             except WireloomError as error:
@@ -121,16 +211,43 @@ class Listener:
             except ValidationError as error:
                 self._log.error("cannot read what sync answers", error=str(error))
             else:
-                update = self.follower.answer(reply)
-                if update.gone:
-                    self._hearer.gone()
-                else:
-                    self._hearer.updated(update)
-                if update.progress:
+                is_current = request == self.follower.request()
+                if entries is not None and is_current and self._take(reply, entries):
                     backoff.reset()
                     continue
             if self.follower.behind:
                 await backoff.wait()
+
+    async def _believed(self, client: Client, reply: SyncReply) -> list[Entry] | None:
+        """The records of an answer, or None: one that is refused spoils it all."""
+        if reply.scope != self.follower.scope:
+            self._belief.refuse("misdirected", f"the answer is about {reply.scope}", subject=self.follower.scope)
+            return None
+        verdicts = [self._judge(said) for said in reply.records]
+        if any(isinstance(verdict, Refusal) and verdict.unknown_key for verdict in verdicts):
+            await self._belief.ask_ring(client)
+            verdicts = [self._judge(said) for said in reply.records]
+        entries = [verdict for verdict in verdicts if isinstance(verdict, Entry)]
+        for said, verdict in zip(reply.records, verdicts, strict=True):
+            if isinstance(verdict, Refusal):
+                self._belief.refuse(verdict.reason, verdict.why, subject=said.subject)
+        return entries if len(entries) == len(verdicts) else None
+
+    def _take(self, reply: SyncReply, entries: list[Entry]) -> bool:
+        """Take in an answer whose records are believed. Returns whether to ask on at once."""
+        ring = self._belief.judge.ring_version
+        self.follower.may_go_back = ring > self._settled_under
+        update = self.follower.answer(reply, entries)
+        if update.gone:
+            self._hearer.gone()
+        elif update.older:
+            self._belief.refuse("older", "the answer would take the scope back", subject=self.follower.scope)
+        else:
+            self._hearer.updated(update)
+            if not self.follower.may_go_back and ring > self._settled_under:
+                self._settled_under = ring
+                self._store.set_revision(self._ring_row, ring)
+        return update.progress
 
 
 async def _fail(error: Exception) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from random import SystemRandom
 from typing import Any
@@ -15,14 +15,16 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from agent.backoff import Backoff
+from agent.believing import ASK_TIMEOUT, Belief
 from agent.desired import DEFAULT_MTU, Increment, Locality, NetworkView
 from agent.device import Changes, DeviceError, Devices, PeerChange, PortTakenError, interface_name
 from agent.follow import Update
 from agent.keys import generate_private_key, is_due, public_key
-from agent.listening import ASK_TIMEOUT, Listener, Spawn
+from agent.listening import Listener, Spawn
 from agent.plan import diff, next_endpoints
 from agent.store import NextKey, Store, Tunnel
 from agent.surroundings import candidates
+from agent.trust import Entry
 from events.bus import ask
 from events.errors import UnavailableError, WireloomError
 from events.records import MembershipRecord, MembershipRequest, NetworkRecord, PeerRecord, Record
@@ -74,6 +76,10 @@ class Context:
     """Says that the control plane may not have this machine in a network any more."""
     deleted: Callable[[UUID], None]
     """Says that a network was deleted."""
+    belief: Belief
+    """Tells what to believe of what is heard."""
+    dropped: Callable[[], None]
+    """Says that an interface has lost a peer that the records have no more."""
 
 
 class Network:
@@ -94,9 +100,14 @@ class Network:
         self.view = NetworkView(context.machine_id, membership.network_cidr, membership.address, key)
         self.view.locality = locality
         self._show_next_key()
-        revision = context.store.revision(self._scope)
         self._listener = Listener(
-            "network", self.network_id, context.machine_id, revision, hearer=self, spawn=context.spawn
+            "network",
+            self.network_id,
+            context.machine_id,
+            hearer=self,
+            belief=context.belief,
+            store=context.store,
+            spawn=context.spawn,
         )
         self._client: Client | None = None
         self._announced: MembershipRequest | None = None
@@ -165,7 +176,9 @@ class Network:
     def _restore(self) -> None:
         for stored in self._context.store.records(self._scope):
             try:
-                self._take_in(stored.subject, Record.model_validate_json(stored.body))
+                entry = Entry(stored.subject, Record.model_validate_json(stored.body), stored.body)
+                self._listener.follower.hold(entry)
+                self._take_in(entry.subject, entry.record)
             except ValidationError:
                 self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
                 self._listener.follower.restart()
@@ -175,11 +188,14 @@ class Network:
         """The revision of the network's records up to which the interface agrees with them."""
         is_right = self._is_up and not self.needs_compare and not self._pending and not self._lock.locked()
         if is_right and not self._listener.follower.behind:
-            self._applied = self._listener.follower.revision
+            self._applied = self._listener.follower.shown
         return self._applied
 
     async def attach(self, client: Client) -> None:
         """Hear the network's records on this connection."""
+        if client is not self._client and self._announcing is not None:
+            self._announcing.cancel()
+            self._announcing = None
         self._client = client
         await self._listener.attach(client)
 
@@ -189,10 +205,11 @@ class Network:
         self._listener.resync()
         self.announce()
 
-    def heard(self, subject: str, record: Record, body: bytes) -> None:
+    def heard(self, entry: Entry) -> None:
         """See `Hearer.heard`. The cost does not grow with the network."""
-        self._take_in(subject, record)
-        self._context.store.put(self._scope, subject, record.revision, None if record.body is None else body)
+        self._take_in(entry.subject, entry.record)
+        body = None if entry.record.body is None else entry.payload
+        self._context.store.put(self._scope, entry.subject, entry.record.revision, body)
         self._context.wrote()
 
     def updated(self, update: Update) -> None:
@@ -200,7 +217,7 @@ class Network:
         store = self._context.store
         for entry in update.records:
             self._take_in(entry.subject, entry.record)
-            body = None if entry.record.body is None else entry.record.model_dump_json().encode()
+            body = None if entry.record.body is None else entry.payload
             store.put(self._scope, entry.subject, entry.record.revision, body)
         if update.keep is not None:
             kept = {_machine_of(subject) for subject in update.keep}
@@ -236,7 +253,7 @@ class Network:
 
     def _change(self, increment: Increment, machine_id: UUID | None = None) -> None:
         if increment.refusal:
-            self._log.warning("a peer's record is not obeyed", machine=str(machine_id), why=increment.refusal)
+            self._context.belief.refuse("unusable", increment.refusal, network=self.name, peer=str(machine_id))
         if increment.compare:
             self.compare()
         if not increment.peers or not self._is_up:
@@ -248,6 +265,7 @@ class Network:
             return
         try:
             self._context.devices.apply(self.interface, Changes(peers=increment.peers))
+            self._tell_of(increment.peers)
         except DeviceError as error:
             self._refused(error)
 
@@ -257,9 +275,14 @@ class Network:
                 batch, self._pending = tuple(self._pending), []
                 try:
                     await self._context.run(self._context.devices.apply, self.interface, Changes(peers=batch))
+                    self._tell_of(batch)
                 except DeviceError as error:
                     self._refused(error)
                     return
+
+    def _tell_of(self, changes: Iterable[PeerChange]) -> None:
+        if any(change.remove for change in changes):
+            self._context.dropped()
 
     def _refused(self, error: DeviceError) -> None:
         self._log.warning("a change to the interface failed", error=error.detail, hint=error.hint)
@@ -316,6 +339,7 @@ class Network:
             # While this runs, records only join what is pending: it is made afterwards, in its turn.
             self._is_up = True
             await self._context.run(devices.apply, self.interface, changes)
+            self._tell_of(changes.peers)
         elif rotate and actual is not None and (turns := next_endpoints(desired, actual, now)):
             await self._context.run(devices.apply, self.interface, turns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,17 @@ from nats.aio.msg import Msg
 
 from events.bus import refuse
 from events.errors import MachineDeletedError, WireloomError
-from events.records import Heartbeat, MembershipRequest, RegisterRequest, SubjectRecord, SyncRequest
+from events.records import (
+    Heartbeat,
+    MembershipRequest,
+    RegisterRequest,
+    SignedRecord,
+    SubjectRecord,
+    SyncReply,
+    SyncRequest,
+)
 from events.subjects import live_of, machine_info
+from events.trust.signing import SIGNATURE_HEADER, Ring
 from tests.support.state_model import StateModel
 
 
@@ -25,6 +35,10 @@ class FakeGateway:
         self.asked: list[tuple[str, UUID]] = []
         self.refusal: WireloomError | None = None
         """What every request but sync is refused with."""
+        self.ring: Ring | None = None
+        """What it answers to who asks for the ring."""
+        self.tamper: Callable[[SyncReply], SyncReply] = lambda reply: reply
+        """What happens to its answers on the way."""
         self.is_deaf_live = False
         """Whether live records get lost."""
         self._subscriptions: list[Any] = []
@@ -47,8 +61,13 @@ class FakeGateway:
         """Repeat records live, as the server does."""
         for entry in said:
             if not self.is_deaf_live:
-                await self.client.publish(live_of(entry.subject), entry.record.model_dump_json().encode())
+                await self.repeat(self.model.signed(entry))
         await self.client.flush()
+
+    async def repeat(self, said: SignedRecord, subject: str | None = None) -> None:
+        """Say a signed record live; under another subject than its own, if given."""
+        headers = {SIGNATURE_HEADER: said.signature} if said.signature else None
+        await self.client.publish(live_of(subject or said.subject), said.payload.encode(), headers=headers)
 
     async def _on_beat(self, message: Msg) -> None:
         self.beats.append((UUID(message.subject.split(".")[1]), Heartbeat.model_validate_json(message.data)))
@@ -58,8 +77,12 @@ class FakeGateway:
         machine_id = UUID(machine_text)
         self.asked.append((verb, machine_id))
         if verb == "sync":
-            reply = self.model.sync(SyncRequest.model_validate_json(message.data))
+            reply = self.tamper(self.model.sync(SyncRequest.model_validate_json(message.data)))
             await message.respond(reply.model_dump_json().encode())
+            return
+        if verb == "ring":
+            assert self.ring is not None
+            await message.respond(self.ring.model_dump_json().encode())
             return
         if self.refusal is not None:
             await refuse(message, self.refusal)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from uuid import UUID
 
+from agent.trust import Entry
 from events.records import (
     Body,
     MachineRecord,
@@ -15,20 +16,31 @@ from events.records import (
     NetworkRecord,
     PeerRecord,
     Record,
+    SignedRecord,
     SubjectRecord,
     SyncReply,
     SyncRequest,
 )
 from events.subjects import machine_info, machine_membership, network_info, network_peer, scope, scope_of
+from events.trust.signing import Signer
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def entry_of(said: SignedRecord | SubjectRecord) -> Entry:
+    """A record as the agent has it once it believes it."""
+    if isinstance(said, SubjectRecord):
+        return Entry(said.subject, said.record, said.record.model_dump_json().encode())
+    return Entry(said.subject, Record.model_validate_json(said.payload), said.payload.encode())
 
 
 class StateModel:
     """The newest record of each subject, with a revision for each scope."""
 
-    def __init__(self, page: int = 1000) -> None:
+    def __init__(self, page: int = 1000, signer: Signer | None = None) -> None:
+        """`signer` signs the records, where they are to be signed."""
         self.page = page
+        self.signer = signer
         self.records: dict[str, Record] = {}
         self.revisions: dict[str, int] = {}
         self.cause = 0
@@ -42,6 +54,12 @@ class StateModel:
         record = Record(revision=previous + 1, previous=previous, cause=self.cause, time=EPOCH, body=body)
         self.records[subject] = record
         return SubjectRecord(subject=subject, record=record)
+
+    def signed(self, entry: SubjectRecord) -> SignedRecord:
+        """A record as it stands in STATE."""
+        payload = entry.record.model_dump_json()
+        signature = self.signer.sign(entry.subject, payload.encode()) if self.signer is not None else ""
+        return SignedRecord(subject=entry.subject, payload=payload, signature=signature)
 
     def purge(self, subjects: Iterable[str]) -> None:
         """Forget records silently."""
@@ -70,7 +88,9 @@ class StateModel:
         )
         page, rest = found[: self.page], found[self.page :]
         revision = page[-1].record.revision if rest else newest
-        return SyncReply(scope=request.scope, revision=revision, reset=reset, more=bool(rest), records=tuple(page))
+        return SyncReply(
+            scope=request.scope, revision=revision, reset=reset, more=bool(rest), records=tuple(map(self.signed, page))
+        )
 
     def _is_gone(self, scope_name: str) -> bool:
         kind, _, scope_id = scope_name.partition(":")

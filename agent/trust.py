@@ -1,0 +1,154 @@
+"""Whom the agent believes: which of what it hears the control plane has said. Pure.
+
+A record is judged before anything follows from it: that its signature is the control plane's, that it belongs where it
+was heard, and that it can be read. What is refused is counted by reason, and told with the heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from events.cidr import parse_network_cidr
+from events.errors import InvalidCidrError
+from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record
+from events.subjects import machine_info, machine_membership, network_info, network_peer, scope_of
+from events.trust.signing import Ring, Verifier
+
+Reason = Literal["forged", "misdirected", "replayed", "older", "unusable"]
+"""Why a record is refused: it is not the control plane's; it belongs to somebody else; it was heard before; it would
+take a scope back; it is genuine, but the machine cannot obey it."""
+
+SAY_AGAIN_AFTER = 60.0
+"""For how many seconds a reason for refusing is not logged again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record that may be believed, with the subject it stands under and its bytes."""
+
+    subject: str
+    record: Record
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record is not to be believed."""
+
+    reason: Reason
+    why: str
+    unknown_key: bool = False
+    """Whether it is signed with a key that the ring at hand does not have: a newer ring may."""
+
+
+class Refusals:
+    """How many records were refused, by reason."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._said: dict[Reason, float] = {}
+
+    def count(self, reason: Reason, now: float) -> bool:
+        """Count one, at `now` in seconds. Returns whether to log it: once a minute is enough for each reason."""
+        self.counts[reason] += 1
+        is_news = now - self._said.get(reason, -SAY_AGAIN_AFTER) >= SAY_AGAIN_AFTER
+        if is_news:
+            self._said[reason] = now
+        return is_news
+
+
+class Judge:
+    """Tells what to believe."""
+
+    def __init__(self, verifier: Verifier | None) -> None:
+        """Without a verifier signatures are not looked at: the control plane has no keys."""
+        self._verifier = verifier
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether records must be signed."""
+        return self._verifier is not None
+
+    @property
+    def ring_version(self) -> int:
+        """The version of the ring at hand; 0 for none."""
+        return self._verifier.ring.version if self._verifier is not None else 0
+
+    def adopt(self, ring: Ring) -> bool:
+        """Take on another ring; whether it is newer. Raises `UntrustedRingError`."""
+        return self._verifier is not None and self._verifier.adopt(ring)
+
+    def judge(self, scope: str, subject: str, payload: bytes, signature: str) -> Entry | Refusal:
+        """What to make of a record that was heard in a scope, said to stand under a STATE subject."""
+        if self._verifier is not None and not self._verifier.is_genuine(subject, payload, signature):
+            return self._not_genuine(self._verifier, subject, payload, signature)
+        if not _is_of(scope, subject):
+            return Refusal("misdirected", f"it belongs to {subject}, and was heard in {scope}")
+        try:
+            record = Record.model_validate_json(payload)
+        except ValidationError as error:
+            return Refusal("unusable", f"it cannot be read: {error}")
+        if (true := _true_subject(record)) not in {None, subject}:
+            return Refusal("misdirected", f"it is about {true}, and stands under {subject}")
+        return Entry(subject, record, payload)
+
+    def _not_genuine(self, verifier: Verifier, subject: str, payload: bytes, signature: str) -> Refusal:
+        if signature and not verifier.knows(signature):
+            return Refusal("forged", "its key is not one of the control plane's", unknown_key=True)
+        try:
+            true = _true_subject(Record.model_validate_json(payload))
+        except ValidationError:
+            true = None
+        if true not in {None, subject} and verifier.is_genuine(true or "", payload, signature):
+            return Refusal("misdirected", f"it is about {true}, and was shown under {subject}")
+        return Refusal("forged", "it has no valid signature" if signature else "it is not signed")
+
+
+def _is_of(scope: str, subject: str) -> bool:
+    """Whether a subject is one of those that a network's or machine's scope has."""
+    try:
+        state, kind, _, *rest = subject.split(".")
+        if state != "state" or scope_of(subject) != scope:
+            return False
+        match kind, rest:
+            case (("network" | "machine"), ["info"]):
+                return True
+            case ("network", ["peer", item]) | ("machine", ["network", item]):
+                return str(UUID(item)) == item
+    except ValueError:
+        return False
+    return False
+
+
+def _true_subject(record: Record) -> str | None:
+    """The subject that a record's body names; None for a tombstone, which names none."""
+    match record.body:
+        case NetworkRecord() as network:
+            return network_info(network.network_id)
+        case PeerRecord() as peer:
+            return network_peer(peer.network_id, peer.machine_id)
+        case MachineRecord() as machine:
+            return machine_info(machine.machine_id)
+        case MembershipRecord() as membership:
+            return machine_membership(membership.machine_id, membership.network_id)
+        case None:
+            return None
+        case _:
+            return "the access list"
+
+
+def why_unusable(membership: MembershipRecord) -> str:
+    """Why a machine does not obey a membership; empty where it does. An interface routes its network's whole range: it
+    must be one that a network may have."""
+    try:
+        parse_network_cidr(str(membership.network_cidr))
+    except InvalidCidrError as error:
+        return error.detail
+    if membership.address not in membership.network_cidr:
+        return f"its address {membership.address} lies outside {membership.network_cidr}"
+    return ""
