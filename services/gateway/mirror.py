@@ -196,6 +196,10 @@ class Mirror:
         else:
             self._drop_network(network_id, network)
 
+    def _was_deleted(self, network_id: UUID) -> bool:
+        own = self._scopes.get(scope("network", network_id))
+        return network_id not in self.networks and own is not None and own.held(network_info(network_id)) is not None
+
     def _drop_network(self, network_id: UUID, network: Network) -> None:
         if network.record is not None:
             self._former_names[network_id] = network.record.name
@@ -244,6 +248,10 @@ class Mirror:
         del self.machines[machine_id]
 
     def _membership(self, machine_id: UUID, network_id: UUID, record: Record) -> None:
+        if self._was_deleted(network_id):
+            # The record was signed anew, but means nothing since its network is gone.
+            self._scope_of_machine(machine_id).drop([machine_membership(machine_id, network_id)])
+            return
         machine = self.machines.setdefault(machine_id, Machine())
         network = self.networks.setdefault(network_id, Network())
         network.updated_at = max(network.updated_at, record.time)

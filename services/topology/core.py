@@ -108,14 +108,6 @@ class Topology:
             ) from error
         return draft.derived
 
-    def void_memberships(self) -> list[str]:
-        """The subjects of the void memberships, of which nobody is told any more."""
-        return [
-            machine_membership(machine_id, network_id)
-            for machine_id, machine in self.machines.items()
-            for network_id in machine.void
-        ]
-
     # The networks
 
     def _network_created(self, event: NetworkCreated, draft: Draft) -> None:

@@ -23,7 +23,6 @@ from events.identity import Identity
 from events.state import StateDump
 from events.subjects import LOG, STATE
 from events.trust.signing import Signer, signed_with
-from services.topology.core import Topology
 from services.topology.derived import is_covered
 from services.topology.restore import restore
 from services.topology.settings import Settings
@@ -124,7 +123,7 @@ async def _derive(client: Client, signer: Signer | None, writing: asyncio.Lock) 
     writer = StateWriter(client, topology.position, dump.last_sequence, signer)
     async with writing:
         await purge_all(client, undone)
-        stale = _stale(dump, topology, undone, signer) if signer else []
+        stale = _stale(dump, undone, signer) if signer else []
         await writer.write_again(stale)
     structlog.get_logger("services.topology").info(
         "ready", position=topology.position, records=len(dump.entries), purged=len(undone), signed=len(stale)
@@ -137,13 +136,13 @@ async def _derive(client: Client, signer: Signer | None, writing: asyncio.Lock) 
                 await writer.flush()
 
 
-def _stale(dump: StateDump, topology: Topology, purged: list[str], signer: Signer) -> list[tuple[str, bytes]]:
-    """The records that another key signed, or none, and that somebody may still be told."""
-    meaningless = {*purged, *topology.void_memberships()}
+def _stale(dump: StateDump, purged: list[str], signer: Signer) -> list[tuple[str, bytes]]:
+    """The records that stay, and that another key signed, or none."""
+    gone = set(purged)
     return [
         (subject, payload)
         for subject, payload in dump.entries
-        if signed_with(dump.signatures.get(subject, "")) != signer.fingerprint and not is_covered(subject, meaningless)
+        if signed_with(dump.signatures.get(subject, "")) != signer.fingerprint and not is_covered(subject, gone)
     ]
 
 

@@ -153,6 +153,18 @@ def test_a_deleted_network_takes_memberships_and_peers_with_it(story: Story) -> 
     assert subjects == [machine_info(one), machine_membership(one, lab)]
 
 
+def test_a_membership_of_a_deleted_network_that_is_signed_anew_is_not_one_again(story: Story) -> None:
+    network_id, machine_id = story.network("office"), story.machine("web-1")
+    assigned = story.assign(network_id, machine_id, "172.16.0.1")
+    story.put(network_info(network_id), None)
+    for mirror in (story.mirror, story.reloaded()):
+        mirror.apply(machine_membership(machine_id, network_id), encode_record(assigned), "new signature")
+        assert not mirror.machine(machine_id)[0].networks
+        assert network_id not in mirror.networks
+        reply = mirror.sync(machine_id, f"machine:{machine_id}", 0)
+        assert [entry.subject for entry in reply.records] == [machine_info(machine_id)]
+
+
 def test_a_deleted_machine_is_gone(story: Story) -> None:
     office, one = story.network("office"), story.machine("db-1")
     story.assign(office, one, "172.16.0.1")

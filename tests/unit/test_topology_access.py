@@ -17,7 +17,7 @@ from events.records import (
     SubjectRecord,
 )
 from events.state import decode_record
-from events.subjects import access, machine_info, machine_membership
+from events.subjects import access, machine_info
 from services.topology.core import Topology
 from services.topology.derived import Derived, InconsistentLogError, is_covered
 from services.topology.restore import DamagedStateError, restore
@@ -214,16 +214,6 @@ def test_an_event_about_somebody_who_is_not_there_is_refused(run: Run) -> None:
     run.history.issue_api_token(account_id)
     with pytest.raises(InconsistentLogError, match=r"\(access.api_token_issued\) speaks of " + str(account_id)):
         run.derived()
-
-
-def test_a_void_membership_is_known_to_be_one(run: Run) -> None:
-    network_id = run.history.create_network()
-    machine_id = run.history.join(network_id)
-    run.derived()
-    assert run.topology.void_memberships() == []
-    run.history.delete_network(network_id)
-    run.derived()
-    assert run.topology.void_memberships() == [machine_membership(machine_id, network_id)]
 
 
 def test_what_a_purge_is_for() -> None:
