@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
@@ -59,7 +60,9 @@ class MemoryAllocator(Allocator):
     def __init__(self, recorder: PositionedRecorder, snapshots: POPOAggregateRecorder | None = None) -> None:
         self._recorder = recorder
         self._snapshot_recorder = snapshots or POPOAggregateRecorder()
-        super().__init__({"PERSISTENCE_MODULE": "eventsourcing.popo"}, now=lambda: MOMENT)
+        self.moment = MOMENT
+        """What this allocator takes for the time."""
+        super().__init__({"PERSISTENCE_MODULE": "eventsourcing.popo"}, now=lambda: self.moment)
 
     def construct_recorder(self) -> ApplicationRecorder:
         return self._recorder
@@ -79,3 +82,14 @@ class MemoryAllocator(Allocator):
         if isinstance(answer, WireloomError):
             raise answer
         return answer
+
+    def refuses(self, kind: type[WireloomError], command_type: type[Command], **fields: Any) -> WireloomError:
+        """Execute one command, which must be refused with an error of exactly this kind and change nothing; the
+        refusal."""
+        before = list(self._recorder.stored_events)
+        with pytest.raises(kind) as refusal:
+            self.do(command_type, **fields)
+        assert refusal.type is kind
+        assert refusal.value.hint, "a refusal says what to do"
+        assert self._recorder.stored_events == before, "a refusal changes nothing"
+        return refusal.value
