@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -17,19 +16,17 @@ import orjson
 from events import bus, state
 from events.client import BusClient
 from events.commands import COMMANDS, Outcome
-from events.enrolment import Access, EnrolRequest
 from events.errors import UnavailableError, WireloomError
 from events.feed import last_sequence
-from events.identity import Identity, trusting
+from events.identity import Identity
 from events.subjects import LOG_STREAM, command
-from events.trust.keys import Key, generate
-from events.trust.permissions import inbox
-from events.trust.proof import ENROL, prove
+from events.trust.keys import Key
 from services.cli.first import insisting, make_first_admin
 from services.cli.process import ChildProcess
 from services.cli.serve import Service
 from services.cli.up import service_process
 from services.topology.rebuild import compare
+from tests.support.enrolled import BOOTSTRAP_TOKENS, Enrolled, enrol
 from tests.support.program import environment, free_port
 from tests.support.waiting import wait_until
 
@@ -41,21 +38,6 @@ NETWORKS = "/api/v1/mesh-networks"
 MACHINES = "/api/v1/machines"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """A machine that was let in: its identity key, and what it was given."""
-
-    machine_id: UUID
-    key: Key
-    access: Access
-
-    @property
-    def credentials(self) -> bus.Credentials:
-        """How it shows the bus who it is."""
-        tls, name = trusting(self.access.bus_ca), str(self.machine_id)
-        return bus.Credentials(lambda: self.access.token, self.key.sign, inbox(name), tls)
 
 
 class Plane:
@@ -194,21 +176,8 @@ class Plane:
 
     async def enrol(self, hostname: str, token: str = "", key: Key | None = None) -> Enrolled:
         """Let a machine in as its agent would be, with a fresh bootstrap token unless one is given."""
-        token = token or (await self.change("POST", "/api/v1/bootstrap-tokens", {}))["token"]
-        key, machine_id = key or generate("user"), uuid4()
-        challenge = (await self.http.post("/api/v1/agents/challenge")).raise_for_status().json()["challenge"]
-        request = EnrolRequest(
-            token=token,
-            machine_id=machine_id,
-            identity_key=key.public,
-            hostname=hostname,
-            challenge=challenge,
-            proof=prove(key, ENROL, machine_id, challenge),
-        )
-        answer = await self.http.post("/api/v1/agents/enrol", json=request.model_dump(mode="json"))
-        if not answer.is_success:
-            raise WireloomError.from_problem(answer.json())
-        return Enrolled(machine_id, key, Access.model_validate(answer.json()))
+        token = token or (await self.change("POST", BOOTSTRAP_TOKENS, {}))["token"]
+        return await enrol(self.http, hostname, token, key)
 
     async def state_follows(self) -> None:
         """Wait until STATE has reached the log's end and is byte for byte what a rebuild from the log gives."""

@@ -144,9 +144,16 @@ class ControlPlane:
 
     def client(self) -> httpx2.Client:
         """A client of its HTTP API."""
+        return httpx2.Client(**self._client_options())
+
+    def async_client(self) -> httpx2.AsyncClient:
+        """Another, for tests with an event loop."""
+        return httpx2.AsyncClient(**self._client_options())
+
+    def _client_options(self) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.tokens[0]}"} if self.secured else {}
         verify = self.identity.tls() if self.secured else True
-        return httpx2.Client(base_url=self.url, headers=headers, verify=verify, trust_env=False, timeout=60)
+        return {"base_url": self.url, "headers": headers, "verify": verify, "trust_env": False, "timeout": 60}
 
     def run(self, *arguments: str, **values: str) -> Ended:
         """Run a client command to its end."""
