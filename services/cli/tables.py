@@ -15,7 +15,7 @@ STAR = "★"
 """Marks the default network."""
 
 SHORT = 8
-"""So much of an id tells tokens apart in a narrow table."""
+"""So much of an id tells tokens apart, and is enough to name one."""
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -130,17 +130,18 @@ def session_table(url: str, session: Json) -> Table:
 
 
 def bootstrap_tokens_table(tokens: Iterable[Json], networks: Mapping[str, str], wide: bool) -> Table:
-    """Bootstrap tokens; `networks` has names by uuid. Wide, also when each expires, and the whole ids."""
-    table = _table("ID", "State", "Uses", "Network", "Made by", *(("Created", "Expires") if wide else ()))
+    """Bootstrap tokens; `networks` has names by uuid. Wide, also when each was made."""
+    table = _table("ID", "State", "Uses", "Network", "Made by", "Expires", *(("Created",) if wide else ()))
     for token in tokens:
         network = token["mesh_network_uuid"]
         table.add_row(
-            token["uuid"] if wide else token["uuid"][:SHORT],
+            token["uuid"][:SHORT],
             Text(token["state"], style="green" if token["state"] == "usable" else "dim"),
             f"{token['used']:,} of {'any' if token['uses'] is None else format(token['uses'], ',')}",
             networks.get(network, network[:SHORT]) if network else "default",
-            short_actor(token["created_by"]),
-            *((local_time(token["created_at"]), local_time(token["expires_at"])) if wide else ()),
+            token["created_by"].removeprefix("account:"),
+            local_time(token["expires_at"]),
+            *((local_time(token["created_at"]),) if wide else ()),
         )
     return table
 
@@ -155,11 +156,11 @@ def accounts_table(accounts: Iterable[Json], wide: bool) -> Table:
 
 
 def api_tokens_table(tokens: Iterable[Json], wide: bool) -> Table:
-    """API tokens and browser sessions; wide, also the whole ids."""
+    """API tokens and browser sessions; wide, also when each was made."""
     table = _table("ID", "Account", "Name", "Role", "Use", "Expires", *(("Created",) if wide else ()))
     for token in tokens:
         table.add_row(
-            token["uuid"] if wide else token["uuid"][:SHORT],
+            token["uuid"][:SHORT],
             token["account_name"],
             token["name"],
             token["role"],

@@ -153,7 +153,7 @@ def _unbelieved(url: str, error: ssl.SSLCertVerificationError) -> CertificateErr
         )
     return CertificateError(
         f"The certificate of {url} is signed by nobody that is believed here.",
-        hint=f"If the control plane has a new one, compare it and sign in again: wireloom login {url}",
+        hint=f"Sign in, which compares its fingerprint: wireloom login {url}",
         unknown_issuer=error.verify_code in _UNKNOWN_ISSUER,
     )
 
