@@ -38,7 +38,7 @@ class Mesh:
         self.control = lab.add_machine("control")
         self.agents: dict[str, Program] = {}
         self.control_plane: Program | None = None
-        self._token = ""
+        self.token = ""
 
     @property
     def machines(self) -> list[Machine]:
@@ -68,14 +68,14 @@ class Mesh:
             return self.is_ready()
 
         wait_for(ready, timeout, "the control plane to be ready")
-        if not self._token:
+        if not self.token:
             self._sign_in(program)
 
     def _sign_in(self, program: Program) -> None:
         shown = wait_for(lambda: _ADMIN_TOKEN.search(program.log.read_text()), 20, "the first token to be shown")
         assert shown
-        self._token = shown[0]
-        self.wireloom("login", self.url, "--ca-sha256", self.fingerprint(), "--token-stdin", text=self._token)
+        self.token = shown[0]
+        self.wireloom("login", self.url, "--ca-sha256", self.fingerprint(), "--token-stdin", text=self.token)
 
     def fingerprint(self) -> str:
         """What a join line pins: the SHA-256 of the certificate that signed the control plane's."""
@@ -142,7 +142,7 @@ class Mesh:
         trust = ssl.create_default_context(cafile=str(self._ca))
         try:
             connection.sock = trust.wrap_socket(plain, server_hostname=address)
-            connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"} if self._token else {})
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"} if self.token else {})
             response = connection.getresponse()
             return response.status, response.read()
         except http.client.HTTPException as error:
