@@ -52,6 +52,11 @@ def _reads(*streams: str) -> tuple[str, ...]:
     )
 
 
+def _looks_up(*streams: str) -> tuple[str, ...]:
+    """JetStream's own subjects for reading what stands in streams, without following them."""
+    return tuple(f"$JS.API.{verb}.{stream}" for stream in streams for verb in ("STREAM.MSG.GET", "DIRECT.GET"))
+
+
 def _defines(*streams: str) -> tuple[str, ...]:
     return tuple(f"$JS.API.STREAM.{verb}.{stream}" for stream in streams for verb in ("CREATE", "UPDATE"))
 
@@ -71,7 +76,14 @@ PROGRAM = Permissions(
 )
 ALLOCATOR = Permissions(
     "allocator",
-    publish=("log.>", "snapshot.>", _ANSWERS, _FLOW, *_defines("LOG", "SNAPSHOTS"), *_reads("LOG", "SNAPSHOTS")),
+    publish=(
+        "log.*",
+        "snapshot.*",
+        _ANSWERS,
+        *_defines("LOG", "SNAPSHOTS"),
+        *_looks_up("LOG", "SNAPSHOTS"),
+        "$JS.API.STREAM.PURGE.SNAPSHOTS",
+    ),
     subscribe=("allocator.execute", "_INBOX.allocator.>"),
 )
 TOPOLOGY = Permissions(
