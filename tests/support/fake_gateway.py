@@ -28,8 +28,10 @@ from tests.support.state_model import StateModel
 class FakeGateway:
     """Answers `ask.>`, hears `beat.>`, and says live what changes."""
 
-    def __init__(self, client: Client, model: StateModel | None = None) -> None:
+    def __init__(self, client: Client, model: StateModel | None = None, speaker: Client | None = None) -> None:
+        """`speaker` writes STATE, which the server repeats live; without one, the gateway says that itself."""
         self.client = client
+        self.speaker = speaker
         self.model = model or StateModel()
         self.beats: list[tuple[UUID, Heartbeat]] = []
         self.asked: list[tuple[str, UUID]] = []
@@ -62,12 +64,13 @@ class FakeGateway:
         for entry in said:
             if not self.is_deaf_live:
                 await self.repeat(self.model.signed(entry))
-        await self.client.flush()
 
     async def repeat(self, said: SignedRecord, subject: str | None = None) -> None:
         """Say a signed record live; under another subject than its own, if given."""
         headers = {SIGNATURE_HEADER: said.signature} if said.signature else None
-        await self.client.publish(live_of(subject or said.subject), said.payload.encode(), headers=headers)
+        client, where = self.speaker or self.client, subject or said.subject
+        await client.publish(where if self.speaker else live_of(where), said.payload.encode(), headers=headers)
+        await client.flush()
 
     async def _on_beat(self, message: Msg) -> None:
         self.beats.append((UUID(message.subject.split(".")[1]), Heartbeat.model_validate_json(message.data)))
