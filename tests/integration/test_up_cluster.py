@@ -6,15 +6,14 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import nats.errors
 import pytest
 
 from events import bus
-from events.errors import MachineRevokedError, UnavailableError
+from events.errors import MachineRevokedError
 from events.subjects import LOG, SNAPSHOTS, STATE
 from services.cli.identity import create
 from tests.support.cluster import running_cluster
-from tests.support.enrolled import BOOTSTRAP_TOKENS, Enrolled, enrol, renew
+from tests.support.enrolled import BOOTSTRAP_TOKENS, enrol, is_let_in, renew
 from tests.support.plane import MACHINES
 from tests.support.program import SERVICES, running
 from tests.support.waiting import wait_until
@@ -47,16 +46,6 @@ async def test_it_goes_on_when_the_leader_of_the_log_is_killed(tmp_path: Path) -
             assert [machine["hostname"] for machine in shown["machines"]] == ["before", "after"]
 
 
-async def is_let_in(url: str, machine: Enrolled) -> bool:
-    """Whether a server lets a machine in."""
-    try:
-        client = await asyncio.wait_for(bus.connect(url, "machine", machine.credentials), 2)
-    except (TimeoutError, UnavailableError, nats.errors.Error):
-        return False
-    await client.close()
-    return True
-
-
 @pytest.mark.faults
 async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_three(tmp_path: Path) -> None:
     identity = create(tmp_path / "identity", ["127.0.0.1", "localhost"])
@@ -80,8 +69,8 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
                 place = f"{MACHINES}/{revoked.machine_id}"
                 assert (await http.post(f"{place}/revoke")).is_success
                 await wait_until(lambda: all(event.is_set() for event in closed), 30, "all three have closed it")
-                assert [await is_let_in(url, revoked) for url in cluster.urls] == [False] * 3
-                assert [await is_let_in(url, other) for url in cluster.urls] == [True] * 3
+                assert [await is_let_in(url, revoked.credentials) for url in cluster.urls] == [False] * 3
+                assert [await is_let_in(url, other.credentials) for url in cluster.urls] == [True] * 3
                 with pytest.raises(MachineRevokedError):
                     await renew(http, revoked)
 
@@ -90,5 +79,5 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
                 await asyncio.to_thread(plane.wait_until_ready, 60)
                 cluster.start(leader)
                 await wait_until(cluster.has_all_copies, timeout=60, what="the killed server caught up")
-                assert [await is_let_in(url, revoked) for url in cluster.urls] == [False] * 3
+                assert [await is_let_in(url, revoked.credentials) for url in cluster.urls] == [False] * 3
                 assert (await http.get(place)).json()["state"] == "revoked"

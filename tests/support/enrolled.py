@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -9,7 +10,7 @@ import httpx2
 
 from events import bus
 from events.enrolment import Access, EnrolRequest, RenewRequest
-from events.errors import WireloomError
+from events.errors import UnavailableError, WireloomError
 from events.identity import trusting
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
@@ -55,6 +56,16 @@ async def renew(http: httpx2.AsyncClient, machine: Enrolled) -> Enrolled:
     proof = prove(machine.key, RENEW, machine.machine_id, challenge)
     request = RenewRequest(machine_id=machine.machine_id, challenge=challenge, proof=proof)
     return Enrolled(machine.machine_id, machine.key, await _access(http, "renew", request))
+
+
+async def is_let_in(url: str, credentials: bus.Credentials | None) -> bool:
+    """Whether a bus lets somebody in."""
+    try:
+        client = await asyncio.wait_for(bus.connect(url, "test", credentials), 2)
+    except (TimeoutError, UnavailableError):
+        return False
+    await client.close()
+    return True
 
 
 async def _challenge(http: httpx2.AsyncClient) -> str:
