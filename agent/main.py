@@ -5,37 +5,43 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
 
 import orjson
 import structlog
-from nats.aio.client import Client
 
+from agent.access import Connect, open_bus, secured_bus
 from agent.agent import Agent
 from agent.backends import choose
 from agent.desired import DEFAULT_MTU
-from agent.device import Devices, interface_name
+from agent.device import Devices
+from agent.identity import FILE_NAME as IDENTITY_FILE
+from agent.identity import EnrolledDoor, Identity, described, load, rendered
+from agent.install import STATE_DIR, Service
+from agent.join import TOKEN_VARIABLE, Wish, join, leave, taken_token
 from agent.kernel import KernelDevices
-from agent.network import Options
+from agent.network import KEY_MAX_AGE, Options
 from agent.notify import notify
 from agent.status import read_status, render
-from agent.store import FILE_NAME, DiskStore, erase, exclusive
+from agent.store import FILE_NAME as STORE_FILE
+from agent.store import DiskStore, exclusive
 from agent.surroundings import SystemSurroundings, endpoint_with_port
 from agent.wireguard_go import WireguardGoDevices
-from events.bus import connect
-from events.errors import NotFoundError, WireloomError
+from events.errors import InvalidInputError, NotFoundError, WireloomError
 from events.fields import check_endpoint, check_hostname
 
-DEFAULT_BUS = "nats://127.0.0.1:7422"
-DEFAULT_STATE_DIR = "/var/lib/wireloom-agent"
+DEFAULT_STATE_DIR = str(STATE_DIR)
+_DAY = 86400.0
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     leave = commands.add_parser("leave", help="remove every interface, key and file that the agent made")
     leave.set_defaults(command=_leave)
 
+    _add_join(commands.add_parser("join", help="let this machine be one of a control plane's"))
+
     for command in commands.choices.values():
         command.add_argument(
             "--state-dir",
@@ -73,15 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def _add_join(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", metavar="URL", help="the control plane's address: https://host:port")
     parser.add_argument(
-        "--nats",
-        metavar="URL",
-        default=os.environ.get("NATS_URL", DEFAULT_BUS),
-        help=f"the message bus (default {DEFAULT_BUS}; NATS_URL)",
+        "--token",
+        help=f"the bootstrap token; - reads it from standard input; without, it is taken from {TOKEN_VARIABLE}. As an "
+        "argument it is in the list of processes until the program has read it, a moment after it starts",
     )
-    parser.add_argument("--hostname", default=socket.gethostname(), help="the name to register under")
-    parser.add_argument("--machine-id", type=UUID, help="made at the first run if not given")
+    parser.add_argument(
+        "--ca-sha256", default="", metavar="HEX", help="the certificate authority to trust, and no other"
+    )
+    parser.add_argument("--no-service", action="store_true", help="install no systemd unit")
+    _add_place(parser)
+    parser.set_defaults(command=_join)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hostname", help="the name to register under (default: this machine's own)")
     parser.add_argument(
         "--endpoint",
         action="append",
@@ -89,6 +105,24 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         type=_endpoint,
         metavar="ADDR[:PORT]",
         help="where other machines can reach this one, preferred to its own addresses; may be repeated",
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nats",
+        metavar="URL",
+        default=os.environ.get("NATS_URL"),
+        help="the message bus of a control plane that lets everybody in (NATS_URL); needless for a machine that joined",
+    )
+    parser.add_argument("--machine-id", type=UUID, help="made at the first run if not given")
+    _add_place(parser)
+    parser.add_argument(
+        "--key-max-age",
+        type=_days,
+        default=KEY_MAX_AGE,
+        metavar="DAYS",
+        help=f"days after which a WireGuard key gives way to a new one; 0 for never (default {KEY_MAX_AGE / _DAY:g})",
     )
     parser.add_argument("--backend", choices=("auto", "kernel", "wireguard-go"), default="auto")
     parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
@@ -112,33 +146,85 @@ def _mtu(text: str) -> int:
     return mtu
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    options = Options(
-        hostname=check_hostname(parsed.hostname),
-        agent_version=version("wireloom"),
-        mtu=parsed.mtu,
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days < math.inf:
+        raise argparse.ArgumentTypeError("give a number of days, or 0 for never")
+    return days * _DAY
+
+
+def _join(parsed: argparse.Namespace) -> int:
+    token = taken_token(parsed.token, os.environ)
+    wish = Wish(
+        url=parsed.url,
+        token=token,
+        hostname=check_hostname(parsed.hostname or socket.gethostname()),
+        ca_sha256=parsed.ca_sha256,
+        given_hostname=parsed.hostname or "",
         endpoints=tuple(parsed.endpoint),
-        down_on_exit=parsed.down_on_exit,
+        with_service=not parsed.no_service,
+        agent_version=version("wireloom"),
     )
-    _configure_logging(parsed.log_json)
-    with exclusive(parsed.state_dir):
-        devices = choose(parsed.backend)
-        store = DiskStore(parsed.state_dir)
-        machine_id = store.machine_id(parsed.machine_id)
-        structlog.get_logger("agent").info("starting", machine=str(machine_id), backend=devices.name, bus=parsed.nats)
-        asyncio.run(_live(machine_id, options, parsed.nats, devices, store))
+    join(wish, parsed.state_dir, Service(_say), _say)
     return 0
 
 
-async def _live(machine_id: UUID, options: Options, bus: str, devices: Devices, store: DiskStore) -> None:
-    def connect_to_bus(on_reconnect: Callable[[], None], on_closed: Callable[[], None]) -> asyncio.Future[Client]:
+def _run(parsed: argparse.Namespace) -> int:
+    with exclusive(parsed.state_dir):
+        identity = load(parsed.state_dir)
+        joined = identity if identity is not None and identity.is_enrolled else None
+        if joined is None and not parsed.nats:
+            raise InvalidInputError(
+                "This machine has not joined a control plane.",
+                hint="Join with the line that `wireloom token create` prints; or, for a control plane that lets "
+                "everybody in (`wireloom up --no-auth`), give its message bus with --nats.",
+            )
+        options = _options(parsed, joined)
+        _configure_logging(parsed.log_json)
+        devices = choose(parsed.backend)
+        store = DiskStore(parsed.state_dir)
+        machine_id = store.machine_id(joined.machine_id if joined else parsed.machine_id)
         name = f"agent {options.hostname}"
-        return asyncio.ensure_future(connect(bus, name, on_reconnect=on_reconnect, on_closed=on_closed))
+        log = structlog.get_logger("agent").bind(machine=str(machine_id), backend=devices.name)
+        if joined:
+            log.info("starting", control_plane=joined.url)
+            if parsed.nats:
+                log.info("this machine has joined a control plane: --nats and NATS_URL say nothing to it")
+            door = EnrolledDoor(parsed.state_dir, joined)
+            connect = secured_bus(door, name)
+        else:
+            log.info("starting", bus=parsed.nats)
+            door, connect = None, open_bus(parsed.nats, name, machine_id)
+        asyncio.run(_live(machine_id, options, connect=connect, door=door, devices=devices, store=store))
+    return 0
 
+
+def _options(parsed: argparse.Namespace, joined: Identity | None) -> Options:
+    hostname = parsed.hostname or (joined.hostname if joined else "") or socket.gethostname()
+    return Options(
+        hostname=check_hostname(hostname),
+        agent_version=version("wireloom"),
+        mtu=parsed.mtu,
+        endpoints=tuple(parsed.endpoint) or (joined.endpoints if joined else ()),
+        key_max_age=parsed.key_max_age,
+        down_on_exit=parsed.down_on_exit,
+    )
+
+
+async def _live(
+    machine_id: UUID,
+    options: Options,
+    *,
+    connect: Connect,
+    door: EnrolledDoor | None,
+    devices: Devices,
+    store: DiskStore,
+) -> None:
     agent = Agent(
         machine_id,
         options,
-        connect=connect_to_bus,
+        connect=connect,
+        door=door,
         devices=devices,
         store=store,
         surroundings=SystemSurroundings(),
@@ -156,36 +242,30 @@ async def _live(machine_id: UUID, options: Options, bus: str, devices: Devices, 
 
 def _status(parsed: argparse.Namespace) -> int:
     backends: tuple[Devices, ...] = (KernelDevices(), WireguardGoDevices())
-    store = DiskStore(_existing(parsed.state_dir))
+    folder = _existing(parsed.state_dir)
+    identity = load(folder)
+    store = DiskStore(folder)
     try:
         status = read_status(store, backends, time.time())
     finally:
         store.close()
         for backend in backends:
             backend.close()
-    _say(orjson.dumps(status, option=orjson.OPT_INDENT_2).decode() if parsed.json else render(status))
+    status["control_plane"] = described(identity, datetime.now(UTC)) if identity else None
+    if parsed.json:
+        _say(orjson.dumps(status, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _say("\n".join([rendered(status["control_plane"]), render(status)]) if identity else render(status))
     return 0
 
 
 def _leave(parsed: argparse.Namespace) -> int:
-    with exclusive(_existing(parsed.state_dir)):
-        store = DiskStore(parsed.state_dir)
-        devices = WireguardGoDevices()
-        try:
-            for network_id in store.tunnels():
-                # Removing its link is all that a kernel interface needs as well.
-                devices.remove(interface_name(network_id))
-                store.forget_network(network_id)
-        finally:
-            devices.close()
-            store.close()
-        erase(parsed.state_dir)
-    _say("Left every network here. The control plane still knows the machine: delete it there.")
+    leave(_existing(parsed.state_dir), Service(_say), _say)
     return 0
 
 
 def _existing(state_dir: Path) -> Path:
-    if not (state_dir / FILE_NAME).exists():
+    if not any((state_dir / name).exists() for name in (STORE_FILE, IDENTITY_FILE)):
         raise NotFoundError(f"No agent has run with the state folder {state_dir}.", hint="Give its --state-dir.")
     return state_dir
 

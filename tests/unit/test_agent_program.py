@@ -38,7 +38,7 @@ def test_a_wrong_endpoint_or_hostname_is_refused(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit):
         run(["run", "--endpoint", "example.org:1"])
     assert "--endpoint" in capsys.readouterr().err
-    assert run(["run", "--hostname", "not a name", "--state-dir", str(tmp_path)]) != 0
+    assert run(["run", "--nats", "nats://127.0.0.1:1", "--hostname", "not a name", "--state-dir", str(tmp_path)]) != 0
     assert "hostname" in capsys.readouterr().err
 
 
