@@ -54,7 +54,9 @@ def _reads(*streams: str) -> tuple[str, ...]:
 
 def _looks_up(*streams: str) -> tuple[str, ...]:
     """JetStream's own subjects for reading what stands in streams, without following them."""
-    return tuple(f"$JS.API.{verb}.{stream}" for stream in streams for verb in ("STREAM.MSG.GET", "DIRECT.GET"))
+    return tuple(
+        f"$JS.API.{verb}.{stream}" for stream in streams for verb in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET")
+    )
 
 
 def _defines(*streams: str) -> tuple[str, ...]:
