@@ -33,7 +33,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.programs import Programs
 from services.gateway.settings import Settings
-from services.gateway.tasks import Tasks
+from services.gateway.tasks import Tasks, end
 
 _GRACE_SECONDS = 5
 _UNSUBSCRIBE_SECONDS = 1
@@ -118,9 +118,7 @@ class _Parts:
             await asyncio.wait([on_bus])
             await self.tasks.finish(_GRACE_SECONDS)
             await asyncio.wait([on_http])
-            for part in (stopping, *inner):
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await end(parts)
 
     async def _serve_bus(self) -> None:
         """Answer programs at once, and agents as soon as there is something to answer them from."""
