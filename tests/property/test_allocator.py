@@ -30,6 +30,7 @@ from events.errors import (
     CidrOverlapError,
     InUseError,
     MachineDeletedError,
+    MachineRevokedError,
     NameTakenError,
     NetworkFullError,
     NotFoundError,
@@ -57,6 +58,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         self.names: dict[UUID, str] = {}
         self.members: dict[UUID, dict[UUID, int]] = {}
         self.alive: set[UUID] = set()
+        self.revoked: set[UUID] = set()
         self.default: UUID | None = None
         self.answered: list[tuple[Command, Outcome]] = []
 
@@ -126,6 +128,8 @@ class AllocatorMachine(RuleBasedStateMachine):
         members, capacity = self.members[network_id], cidr.capacity(self.cidrs[network_id])
         if machine_id not in self.alive:
             assert isinstance(answer, MachineDeletedError)
+        elif machine_id in self.revoked:
+            assert isinstance(answer, MachineRevokedError)
         elif machine_id in members:
             if number in (None, members[machine_id]):
                 assert isinstance(answer, Outcome)
@@ -150,6 +154,8 @@ class AllocatorMachine(RuleBasedStateMachine):
         joining = [each for each in dict.fromkeys(wanted) if each not in (members or {})]
         if members is None or not set(joining) <= self.alive:
             assert isinstance(answer, NotFoundError)
+        elif self.revoked & set(joining):
+            assert isinstance(answer, MachineRevokedError)
         elif len(members) + len(joining) > cidr.capacity(self.cidrs[network_id]):
             assert isinstance(answer, NetworkFullError)
         else:
@@ -178,8 +184,12 @@ class AllocatorMachine(RuleBasedStateMachine):
         answer = self.do(which, DeleteMachine, machine_id=machine_id, force=True)
         assert isinstance(answer, Outcome if machine_id in self.alive else MachineDeletedError)
         self.alive.discard(machine_id)
+        self.gone(machine_id)
         for members in self.members.values():
             members.pop(machine_id, None)
+
+    def gone(self, machine_id: UUID) -> None:
+        """A machine was deleted, or was so already."""
 
     @rule(which=st.integers(0, 1))
     def crash(self, which: int) -> None:
