@@ -25,7 +25,7 @@ from events.identity import Identity
 from events.subjects import LOG, SNAPSHOTS, STATE
 from events.trust import jwt
 from events.trust.keys import Key, generate
-from events.trust.permissions import ACCOUNT_ROLES, inbox, network_tag
+from events.trust.permissions import ACCOUNT_ROLES, Role, inbox, network_tag
 from services.cli.embedded import EmbeddedServer
 from services.cli.identity import create
 from tests.support.waiting import wait_until
@@ -241,6 +241,55 @@ async def test_a_machine_hears_and_says_what_is_its_own_and_nothing_else(
     assert queued == heard
     assert said == {subject for subject in SAY if may_say(machine_id, subject)}
     assert await everything_in(the_bus) == before
+
+
+WRITES = (
+    *("log.x", "snapshot.x", "state.x", "live.x", "allocator.execute", f"ask.{OWN}.sync", f"beat.{OWN}"),
+    *("wireloom.command.anybody.create-network", f"_INBOX.{OWN}.x", "$JS.API.STREAM.DELETE.LOG"),
+    *("$JS.API.STREAM.DELETE.STATE", "$JS.API.STREAM.PURGE.LOG", "$JS.API.STREAM.PURGE.STATE"),
+    *("$JS.API.STREAM.MSG.DELETE.LOG", "$JS.API.STREAM.UPDATE.LOG", "$JS.API.STREAM.RESTORE.LOG"),
+    *("$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE", "$SYS.REQ.CLAIMS.UPDATE"),
+)
+INBOXES = f"_INBOX.{OWN}.x"
+MAY: dict[Role, set[str]] = {
+    "allocator": {"log.x", "snapshot.x", INBOXES, "$JS.API.STREAM.UPDATE.LOG"},
+    "topology": {
+        *("state.x", "$JS.API.STREAM.PURGE.STATE", "$JS.API.STREAM.UPDATE.LOG"),
+        *("$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE"),
+    },
+    "gateway": {"allocator.execute", INBOXES, "$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE"},
+    "console": {"allocator.execute"},
+    "keeper": {"$SYS.REQ.CLAIMS.UPDATE"},
+    "program": set(),
+}
+"""What each role may say of what writes, or moves others. Nobody may delete a stream, or a message of the log."""
+
+
+@pytest.mark.parametrize("role", MAY)
+async def test_each_part_of_the_control_plane_writes_only_what_is_its_own(the_bus: Bus, role: Role) -> None:
+    refusals: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refusals.append(str(error))
+
+    key = generate("user")
+    public = the_bus.identity.public
+    account = public.system_account if role == "keeper" else public.account
+    if role == "program":
+        token = jwt.user(the_bus.identity.key("program"), account, key.public, str(OWN), issued_at=int(time.time()))
+        credentials = bus.Credentials(lambda: token, key.sign, inbox(str(OWN)), the_bus.identity.tls())
+    else:
+        credentials = the_bus.identity.credentials(role)
+    client = await bus.connect(the_bus.url, "test", credentials)
+    client._error_cb = note
+    try:
+        connection = Connection(client, refusals)
+        # What is let through names a stream that is not there, so that none takes it.
+        nowhere = {"Nats-Expected-Stream": "NOWHERE"}
+        said = {subject for subject in WRITES if await connection.may_say(subject, headers=nowhere)}
+    finally:
+        await client.close()
+    assert said == MAY[role]
 
 
 async def test_a_revoked_machine_is_cut_off_at_once_and_others_are_not(the_bus: Bus) -> None:
