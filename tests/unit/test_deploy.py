@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.embedded import find_server_binary
-from services.cli.export import write_export
+from services.cli.export import ALL_READ, SERVICES, write_export
 from services.cli.identity import create
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -43,6 +43,14 @@ def test_what_is_acknowledged_is_on_the_disk_and_big_commands_fit(name: str) -> 
     settings = (DEPLOY / "nats" / f"{name}.conf").read_text()
     assert "sync_interval: always" in settings
     assert "max_payload: 8MB" in settings
+
+
+def test_each_service_is_given_the_files_that_it_reads() -> None:
+    manifests = (DEPLOY / "container" / "kubernetes.yaml").read_text().split("\n---\n")
+    for service, files in SERVICES.items():
+        manifest = next(text for text in manifests if f"args: [serve, {service}]" in text)
+        given = re.findall(r"- \{key: (\S+), path: (\S+)\}", manifest)
+        assert given == [(path.replace("/", "_"), path) for path in (*ALL_READ, *files)]
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
