@@ -66,6 +66,10 @@ class SecuredPlane:
         client = httpx2.AsyncClient(
             base_url=self.url, verify=self.identity.tls(), headers=shown | headers, trust_env=False, timeout=30
         )
+        return await self.entered(client)
+
+    async def entered(self, client: httpx2.AsyncClient) -> httpx2.AsyncClient:
+        """A client, which is closed when the control plane ends."""
         return await self._stack.enter_async_context(client)
 
     async def admin(self) -> httpx2.AsyncClient:
@@ -148,12 +152,7 @@ async def secured_plane(folder: Path, **settings: Any) -> AsyncIterator[SecuredP
         await wait_until(lambda: answers(stranger), what="the gateway answers")
         await wait_until(lambda: is_ready(stranger), what="the control plane is ready")
         await _first_account(plane)
-        admin = await plane.admin()
-
-        async def is_known() -> bool:
-            return (await admin.get(f"{API}/session")).is_success
-
-        await wait_until(is_known, what="the first account shows")
+        await wait_until(lambda: is_ready(stranger), what="the first account shows")
         yield plane
 
 

@@ -1,4 +1,4 @@
-"""Every error as a problem object (RFC 9457), whoever raises it. None repeats a token, wherever it was given."""
+"""Every error as a problem object (RFC 9457), whoever raises it. None repeats a secret, wherever it was given."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _HINTS = {
 }
 
 
-_TOKEN = re.compile(r"(wl[ab]_)[A-Za-z0-9]{16,}|eyJ[A-Za-z0-9_-]{16,}[A-Za-z0-9_.-]*")
-"""Our own tokens, whole or cut off, and those of the bus (RFC 7519, section 3.1)."""
+_SECRET = re.compile(r"(wl[ab]_)[A-Za-z0-9]{16,}|eyJ[\w-]{16,}[\w.-]*|\bS[AOU][A-Z2-7]{40,}", re.ASCII)
+"""Our own tokens, those of the bus (RFC 7519, section 3.1), and the seeds of keys; whole or cut off."""
 
 
-def without_tokens(text: str) -> str:
-    """`text` without the tokens in it."""
-    return _TOKEN.sub(lambda found: f"{found[1] or ''}…", text)
+def without_secrets(text: str) -> str:
+    """`text` without the tokens and private keys in it."""
+    return _SECRET.sub(lambda found: f"{found[1] or ''}…", text)
 
 
 def problem_response(status: int, problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """A problem object as a response."""
-    body = without_tokens(orjson.dumps(problem).decode())
+    body = without_secrets(orjson.dumps(problem).decode())
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -111,7 +111,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _fault(request: Request, error: Exception) -> Response:
     log = structlog.get_logger("gateway")
-    log.error("a request failed", path=without_tokens(request.url.path), error=without_tokens(repr(error)))
+    log.error("a request failed", path=without_secrets(request.url.path), error=without_secrets(repr(error)))
     return problem_response(
         500, InternalError("The request could not be handled.", hint="See the gateway's log.").to_problem()
     )
