@@ -133,6 +133,11 @@ class EmbeddedServer:
             self.kill()
             await self.wait()
 
+    def reload(self) -> None:
+        """Have the server read its certificates anew. Connections that there are stay."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """Kill the server at once, as a crash would."""
         if self._process is not None and self._process.poll() is None:

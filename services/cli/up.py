@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx2
 import structlog
@@ -28,6 +28,7 @@ from services.cli.logs import configure_logging
 from services.cli.notify import notify
 from services.cli.plan import Plan, Welcome, check, environment, summary
 from services.cli.process import ChildProcess
+from services.cli.renewal import keep_renewing, renew_where_due
 from services.cli.serve import Service, stop_on_signals
 from services.cli.session import console
 from services.cli.supervisor import Supervised
@@ -129,12 +130,10 @@ async def _run(plan: Plan) -> None:
         if not plan.nats_url:
             parts.enter_context(held(plan.data_dir))
         identity = _identity(plan)
-        if plan.nats_url:
-            await _check_bus(plan.nats_url, identity)
-        else:
-            await _start_bus(plan, identity, parts)
-        for service in Service:
-            supervised = Supervised(service.value, service_process(service, environment(plan, os.environ)))
+        server = await _bus(plan, identity, parts)
+        services = {service: service_process(service, environment(plan, os.environ)) for service in Service}
+        for service, process in services.items():
+            supervised = Supervised(service.value, process)
             parts.push_async_callback(supervised.stop)
             await supervised.start()
         if await _ready_or_stopped(plan, identity, stop):
@@ -142,9 +141,32 @@ async def _run(plan: Plan) -> None:
             if not stop.is_set():
                 typer.echo(summary(plan, welcome))
                 notify("READY=1")
-                await stop.wait()
+                await _renewing(plan, identity, server, services[Service.GATEWAY], stop)
         notify("STOPPING=1")
         structlog.get_logger("services.cli.up").info("stopping")
+
+
+async def _renewing(
+    plan: Plan, identity: Identity | None, server: EmbeddedServer | None, gateway: ChildProcess, stop: asyncio.Event
+) -> None:
+    """Wait until we are told to stop, with certificates that never run out."""
+
+    async def reload() -> None:
+        if server is not None:
+            server.reload()
+        await gateway.stop()  # who supervises it starts it again
+
+    stopping = asyncio.create_task(stop.wait())
+    tasks: set[asyncio.Task[Any]] = {stopping}
+    if identity is not None:
+        tasks.add(asyncio.create_task(keep_renewing(identity, plan.hosts, reload)))
+    try:
+        for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _identity(plan: Plan) -> Identity | None:
@@ -155,7 +177,6 @@ def _identity(plan: Plan) -> Identity | None:
         refuse_other_mode(plan.data_dir, found.public.account if found else None, secured=plan.identity is not None)
     if plan.identity is None:
         return None
-    log = structlog.get_logger("services.cli.up")
     if found is None:
         if plan.nats_url:
             raise InvalidInputError(
@@ -165,12 +186,9 @@ def _identity(plan: Plan) -> Identity | None:
                 field="identity",
             )
         found = identities.create(plan.identity, plan.hosts)
-        log.info("identity made", folder=str(plan.identity), hosts=plan.hosts)
-    elif due := identities.due_certificates(found, plan.hosts):
-        if identities.renew_certificates(found, due, plan.hosts):
-            log.info("certificates renewed", certificates=due, hosts=plan.hosts)
-        else:
-            log.warning("certificates are due, and their authority's key is not here", certificates=due)
+        structlog.get_logger("services.cli.up").info("identity made", folder=str(plan.identity), hosts=plan.hosts)
+    else:
+        renew_where_due(found, plan.hosts)
     return found
 
 
@@ -188,7 +206,11 @@ async def _check_bus(url: str, identity: Identity | None) -> None:
         ) from error
 
 
-async def _start_bus(plan: Plan, identity: Identity | None, parts: AsyncExitStack) -> None:
+async def _bus(plan: Plan, identity: Identity | None, parts: AsyncExitStack) -> EmbeddedServer | None:
+    """A bus that answers: the one that is given, or our own, which is returned."""
+    if plan.nats_url:
+        await _check_bus(plan.nats_url, identity)
+        return None
     if identity is None:
         console(stderr=True).print(
             "warning: without authorisation (--no-auth), every user and program of this machine can read and change "
@@ -199,6 +221,7 @@ async def _start_bus(plan: Plan, identity: Identity | None, parts: AsyncExitStac
     supervised = Supervised("message bus", server)
     parts.push_async_callback(supervised.stop)
     await supervised.start()
+    return server
 
 
 def service_process(service: Service, variables: Mapping[str, str]) -> ChildProcess:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import signal
 import socket
@@ -16,8 +18,12 @@ import pytest
 
 from events.bus import connect, ensure_streams
 from events.errors import UnavailableError
+from events.identity import Identity
 from events.subjects import LOG
+from services.cli.certificates import certificate_fingerprint, certificate_hosts
 from services.cli.embedded import EmbeddedServer
+from services.cli.identity import create, due_certificates
+from services.cli.renewal import keep_renewing
 from tests.support.waiting import wait_until
 
 PARENT = """
@@ -77,6 +83,40 @@ async def test_a_directory_has_one_server(bus_server: EmbeddedServer) -> None:
     await bus_server.stop()
     await second.start()
     await second.stop()
+
+
+async def test_certificates_are_renewed_while_it_runs(tmp_path: Path) -> None:
+    identity = create(tmp_path / "identity", ["127.0.0.1"])
+    server = EmbeddedServer(tmp_path / "bus", port=0, identity=identity)
+    url, lost, reloaded = await server.start(), asyncio.Event(), asyncio.Event()
+
+    async def reload() -> None:
+        server.reload()
+        reloaded.set()
+
+    client = await connect(url, "test", identity.credentials("console"), on_disconnect=lost.set)
+    renewing = asyncio.create_task(keep_renewing(identity, ["127.0.0.1", "new.example.org"], reload, every=0.01))
+    try:
+        await asyncio.wait_for(reloaded.wait(), 10)
+        pem = (tmp_path / "identity/tls/bus.pem").read_text()
+        assert certificate_hosts(pem) == ["new.example.org", "127.0.0.1"]
+        await wait_until(lambda: _shows(url, identity, pem), what="the server shows its new certificate")
+        assert not lost.is_set()
+        assert due_certificates(identity, ["127.0.0.1", "new.example.org"]) == []
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        await client.close()
+        await server.stop()
+
+
+async def _shows(url: str, identity: Identity, pem: str) -> bool:
+    client = await connect(url, "looking", identity.credentials("console"))
+    try:
+        shown = client._transport._io_writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        await client.close()
+    return hashlib.sha256(shown).hexdigest() == certificate_fingerprint(pem)
 
 
 async def test_it_dies_with_its_parent(tmp_path: Path) -> None:
