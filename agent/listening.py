@@ -75,6 +75,7 @@ class Listener:
         self._client: Client | None = None
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[None] | None = None
+        self._doubts = 0
         self._parked: list[SignedRecord] = []
         self._unparking: asyncio.Task[None] | None = None
         self._attaching = asyncio.Lock()
@@ -126,12 +127,14 @@ class Listener:
             self._log.info("could not unsubscribe", error=repr(error))
 
     def resync(self) -> None:
-        """Something may have been missed: ask."""
+        """Something may have been missed: ask. An answer under way may know nothing of it yet."""
+        self._doubts += 1
         self.follower.resync()
         self._catch_up()
 
     def restart(self) -> None:
         """What is held may be wrong: ask for everything."""
+        self._doubts += 1
         self.follower.restart()
         self._catch_up()
 
@@ -198,7 +201,7 @@ class Listener:
     async def _sync(self, client: Client) -> None:
         backoff = Backoff(0.05, 10.0)
         while self.follower.behind:
-            request = self.follower.request()
+            request, doubts = self.follower.request(), self._doubts
             try:
                 answer = await ask(client, self._ask, request.model_dump_json().encode(), ASK_TIMEOUT)
                 reply = SyncReply.model_validate_json(answer)
@@ -211,8 +214,9 @@ class Listener:
             except ValidationError as error:
                 self._log.error("cannot read what sync answers", error=str(error))
             else:
-                is_current = request == self.follower.request()
-                if entries is not None and is_current and self._take(reply, entries):
+                if doubts != self._doubts:
+                    continue
+                if entries is not None and self._take(reply, entries):
                     backoff.reset()
                     continue
             if self.follower.behind:
