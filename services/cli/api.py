@@ -154,7 +154,7 @@ class Api:
             try:
                 response = self._http.request(method, path, params=params, json=body, headers=headers)
             except httpx2.TransportError as error:
-                if last or trust.explained(self.url, error):
+                if last or isinstance(trust.explained(self.url, error), trust.CertificateError):
                     raise self._unreachable(error) from error
             else:
                 if last or response.status_code != 503 or 503 in accept:

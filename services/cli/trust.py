@@ -28,6 +28,15 @@ _EXPIRED, _NOT_YET = 10, 9
 _NAMES = (62, 64)
 _UNKNOWN_ISSUER = (18, 19, 20, 21)
 
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "RECORD_LAYER_FAILURE",
+    "UNKNOWN_PROTOCOL",
+    "PACKET_LENGTH_TOO_LONG",
+)
+"""How OpenSSL says, in its several versions, that the other side answers with something else."""
+
 
 class CertificateError(UnavailableError):
     """Raised when the gateway's certificate is not one to believe. Nothing was sent to it.
@@ -130,7 +139,7 @@ def explained(url: str, error: httpx2.TransportError) -> UnavailableError | None
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _unbelieved(url, cause)
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
             return UnavailableError(
                 f"What answers at {url} does not speak TLS.",
                 hint="Is this the gateway's address? One without authorisation is at http://127.0.0.1:7480.",

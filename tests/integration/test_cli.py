@@ -105,7 +105,7 @@ def test_following_the_log_goes_on_through_a_killed_gateway_until_interrupted(pl
     ]
     with subprocess.Popen(
         command,
-        env=environment(WIRELOOM_URL=plane.url),
+        env=environment(**plane.access),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -133,9 +133,7 @@ def test_a_person_at_a_terminal_is_asked_before_machines_lose_their_network(plan
     for answer, code, left in ((b"n\n", 1, 1), (b"y\n", 0, 0)):
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "services.cli", "network", "delete", "precious", "--force"]
-        asking = subprocess.Popen(
-            command, env=environment(WIRELOOM_URL=plane.url), stdin=theirs, stdout=theirs, stderr=theirs
-        )
+        asking = subprocess.Popen(command, env=environment(**plane.access), stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
         try:
             heard = bytearray()

@@ -34,9 +34,9 @@ def free_port() -> int:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """This process's environment without what would set Wireloom up, and with `values`."""
+    """This process's environment without what would set Wireloom up or sign in, and with `values`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRELOOM_", "NATS_"))}
-    return kept | {"TZ": "UTC"} | values
+    return kept | {"TZ": "UTC", "XDG_CONFIG_HOME": "/nonexistent"} | values
 
 
 @dataclass
@@ -155,14 +155,17 @@ class ControlPlane:
         verify = self.identity.tls() if self.secured else True
         return {"base_url": self.url, "headers": headers, "verify": verify, "trust_env": False, "timeout": 60}
 
+    @property
+    def access(self) -> dict[str, str]:
+        """What the environment of a client command must say."""
+        if not self.secured:
+            return {"WIRELOOM_URL": self.url}
+        ca = str(self.identity.folder / "tls/ca.pem")
+        return {"WIRELOOM_URL": self.url, "WIRELOOM_TOKEN": self.tokens[0], "WIRELOOM_CA": ca}
+
     def run(self, *arguments: str, **values: str) -> Ended:
         """Run a client command to its end."""
-        if self.secured:
-            values = {
-                "WIRELOOM_TOKEN": self.tokens[0],
-                "WIRELOOM_CA": str(self.identity.folder / "tls/ca.pem"),
-            } | values
-        return run_wireloom(*arguments, **{"WIRELOOM_URL": self.url, **values})
+        return run_wireloom(*arguments, **(self.access | values))
 
     def json(self, *arguments: str) -> Any:
         """The JSON that a client command prints."""
