@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,18 +15,31 @@ from nats.aio.client import Client
 from pydantic import BaseModel
 
 from events import bus
-from events.commands import COMMAND_TYPES, Outcome
-from events.errors import CommandIdReusedError, InvalidInputError, KeyTakenError, WireloomError
+from events.commands import INTERNAL_COMMANDS, Outcome
+from events.errors import (
+    CommandIdReusedError,
+    InvalidInputError,
+    KeyTakenError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+    WireloomError,
+)
 from events.records import (
     Heartbeat,
     MembershipRecord,
     MembershipRequest,
     PeerRecord,
+    Record,
     RegisterRequest,
+    SignedRecord,
     SyncReply,
     SyncRequest,
 )
+from events.state import decode_record
 from events.subjects import ask, beat, command
+from events.trust.permissions import inbox
+from services.gateway.authority import REQUIRED_ROLE
 from tests.support.gateway import allocating, control_plane, create_network, done, gateway_alone, register_machine
 from tests.support.waiting import wait_until
 
@@ -49,8 +63,23 @@ async def order(client: Client, kind: str, **fields: Any) -> Outcome:
     return Outcome.model_validate_json(await bus.ask(client, command(kind), orjson.dumps(fields), 30))
 
 
+@asynccontextmanager
+async def agent(client: Client, machine: UUID | str) -> AsyncIterator[Client]:
+    """A connection as a machine's agent makes it: with an inbox of its own."""
+    connection = await bus.connect(str(client.connected_url.geturl()), "agent", inbox=inbox(str(machine)))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def request(client: Client, machine: UUID, verb: Any, message: BaseModel) -> bytes:
-    return await bus.ask(client, ask(machine, verb), message.model_dump_json().encode(), 5)
+    async with agent(client, machine) as asking:
+        return await bus.ask(asking, ask(machine, verb), message.model_dump_json().encode(), 5)
+
+
+def record(entry: SignedRecord) -> Record:
+    return decode_record(entry.payload.encode())
 
 
 async def sync(client: Client, machine: UUID, scope: str, since: int = 0) -> SyncReply:
@@ -61,9 +90,11 @@ async def test_programs_find_the_commands(http: httpx2.AsyncClient, client: Clie
     assert orjson.loads((await client.request("$SRV.PING.wireloom")).data)["version"]
     info = orjson.loads((await client.request("$SRV.INFO.wireloom")).data)
     endpoints = {endpoint["name"]: endpoint for endpoint in info["endpoints"]}
-    assert set(endpoints) == {command_type.model_fields["kind"].default for command_type in COMMAND_TYPES}
+    kinds = {command_type.model_fields["kind"].default for command_type in REQUIRED_ROLE}
+    assert set(endpoints) == kinds | {"describe"}
     create = endpoints["create-network"]
-    assert create["subject"] == "wireloom.command.create-network"
+    assert create["subject"] == "wireloom.command.*.create-network"
+    assert orjson.loads(await bus.ask(client, command("describe"), b"", 5))["endpoints"] == info["endpoints"]
     schema = orjson.loads(create["metadata"]["request_schema"])
     assert set(schema["required"]) == {"network_id", "name", "network_cidr"}
 
@@ -105,7 +136,7 @@ async def test_programs_give_commands(http: httpx2.AsyncClient, client: Client) 
 async def test_programs_are_told_what_is_wrong(
     http: httpx2.AsyncClient, client: Client, body: bytes, told: str
 ) -> None:
-    reply = await client.request("wireloom.command.rename-network", body)
+    reply = await client.request(command("rename-network"), body)
     assert reply.headers is not None
     assert reply.headers[bus.ERROR_CODE_HEADER] == "422"
     assert told in orjson.loads(reply.data)["detail"]
@@ -121,7 +152,7 @@ async def test_an_agent_joins_and_leaves(http: httpx2.AsyncClient, client: Clien
     members = f"/api/v1/mesh-networks/{office}/machines"
     for machine in (one, other):
         await done(http.post(members, json={"machine_uuid": str(machine)}))
-    membership = (await sync(client, one, f"machine:{one}", mine.revision)).records[0].record.body
+    membership = record((await sync(client, one, f"machine:{one}", mine.revision)).records[0]).body
     assert isinstance(membership, MembershipRecord)
     assert str(membership.address) == "172.16.0.1"
 
@@ -137,14 +168,15 @@ async def test_an_agent_joins_and_leaves(http: httpx2.AsyncClient, client: Clien
     await done(http.delete(f"{members}/{one}"))
     assert (await sync(client, one, f"network:{office}")).gone
     left = await sync(client, other, f"network:{office}", since=2)
-    assert [entry.record.body for entry in left.records] == [None]
+    assert [record(entry).body for entry in left.records] == [None]
     assert (await sync(client, other, f"network:{office}", since=99)).reset
     assert (await sync(client, uuid4(), f"network:{office}")).gone
 
 
 async def peers(client: Client, machine: UUID, network: UUID) -> list[PeerRecord]:
     reply = await sync(client, machine, f"network:{network}")
-    return [entry.record.body for entry in reply.records if isinstance(entry.record.body, PeerRecord)]
+    bodies = [record(entry).body for entry in reply.records]
+    return [body for body in bodies if isinstance(body, PeerRecord)]
 
 
 async def test_agents_are_told_what_is_wrong(http: httpx2.AsyncClient, client: Client) -> None:
@@ -156,8 +188,38 @@ async def test_agents_are_told_what_is_wrong(http: httpx2.AsyncClient, client: C
         (f"ask.{machine}.register", b'{"hostname": "db-1", "agent_version": "two words"}'),
         (f"ask.{machine}.register", b'{"hostname": "no_good"}'),
     ):
-        with pytest.raises(InvalidInputError):
-            await bus.ask(client, subject, body, 5)
+        async with agent(client, subject.split(".")[1]) as asking:
+            with pytest.raises(InvalidInputError):
+                await bus.ask(asking, subject, body, 5)
+
+
+async def test_only_the_inbox_of_who_asks_is_answered(http: httpx2.AsyncClient, client: Client) -> None:
+    one, other = await register_machine(http, "db-1"), uuid4()
+    body = SyncRequest(scope=f"machine:{one}").model_dump_json().encode()
+    async with agent(client, one) as asking, agent(client, other) as listening:
+        heard = await listening.subscribe(f"{inbox(str(other))}.>")
+        await listening.flush()
+        for reply in (f"{inbox(str(other))}.x", f"{inbox(str(one))}x.y", inbox(str(one)), f"live.machine.{other}.info"):
+            await asking.publish(ask(one, "sync"), body, reply=reply)
+        assert SyncReply.model_validate_json(await bus.ask(asking, ask(one, "sync"), body, 5)).records
+        with pytest.raises(UnavailableError):
+            await bus.ask(client, ask(one, "sync"), body, 0.2)
+        await listening.flush()
+        assert heard.pending_msgs == 0
+
+
+async def test_where_nobody_has_to_say_who_he_is(http: httpx2.AsyncClient, client: Client) -> None:
+    fields = {"network_id": str(uuid4()), "name": "office", "network_cidr": "172.16.0.0/24"}
+    with pytest.raises(UnauthenticatedError):
+        await bus.ask(client, command("create-network", uuid4()), orjson.dumps(fields), 5)
+    for internal in INTERNAL_COMMANDS:
+        with pytest.raises(UnavailableError, match="Nobody answers"):
+            await order(client, internal.model_fields["kind"].default)
+    machine = await register_machine(http, "db-1")
+    async with agent(client, machine) as asking:
+        with pytest.raises(NotFoundError, match="signs nothing"):
+            await bus.ask(asking, ask(machine, "ring"), b"", 5)
+    assert (await done(http.get("/api/v1/mesh-networks")))["total"] == 0
 
 
 async def test_nobody_has_an_answer_written_to_the_log(http: httpx2.AsyncClient, client: Client) -> None:
