@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from agent.follow import Follower, Update
+from agent.trust import Entry
 from events.records import Record, SubjectRecord, SyncReply, SyncRequest
 from events.subjects import network_peer
 from tests.support.device_contract import a_key
-from tests.support.state_model import StateModel
+from tests.support.state_model import StateModel, entry_of
 
 NETWORK = UUID(int=99)
 SCOPE = f"network:{NETWORK}"
@@ -34,7 +35,7 @@ class Following(RuleBasedStateMachine):
             self.model.register(UUID(int=machine), f"m{machine}")
             self.model.assign(NETWORK, UUID(int=machine), f"10.0.0.{machine}")
         self.held: dict[str, Record] = {}
-        self.follower = Follower(SCOPE)
+        self.follower = Follower(SCOPE, never_back=self.never_back)
         if known:
             self.catch_up()
 
@@ -50,8 +51,11 @@ class Following(RuleBasedStateMachine):
     def deliver(self, message: SubjectRecord) -> None:
         if message.record.cause < self.first_cause:
             return
-        if self.follower.hear(message.subject, message.record):
-            self.take(message)
+        entry = entry_of(message)
+        assert not self.follower.is_replay(entry) or message.record.revision <= self.heard
+        self.heard = max(self.heard, message.record.revision)
+        if self.follower.hear(entry):
+            self.take(entry)
 
     @rule(message=consumes(messages))
     def lose(self, message: SubjectRecord) -> None:
@@ -66,7 +70,7 @@ class Following(RuleBasedStateMachine):
     def hear_answer(self, answer: tuple[StateModel, SyncRequest, SyncReply]) -> None:
         model, request, reply = answer
         if model is self.model and self.follower.behind and request == self.follower.request():
-            self.update(self.follower.answer(reply))
+            self.update(self.answered(reply))
 
     @rule()
     def reconnect(self) -> None:
@@ -79,8 +83,12 @@ class Following(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """The agent starts again with what its disk holds."""
-        self.follower = Follower(SCOPE, self.on_disk)
+        self.follower = Follower(SCOPE, self.on_disk, never_back=self.never_back)
+        self.heard = self.on_disk
+        for subject, record in self.held.items():
+            self.follower.hold(entry_of(SubjectRecord(subject=subject, record=record)))
         if self.is_new_history:
+            self.follower.may_go_back = True
             self.follower.restart()
 
     @rule()
@@ -92,17 +100,24 @@ class Following(RuleBasedStateMachine):
         self.model.create_network(NETWORK, "n", "10.0.0.0/24")
         for machine in range(1, 6):
             self.model.assign(NETWORK, UUID(int=machine), f"10.0.0.{machine}")
+        self.follower.may_go_back = True
         self.follower.resync()
         self.follower.restart()
         self.is_new_history = True
 
+    never_back = False
+    heard = 0
+    """The highest revision that was delivered live."""
     on_disk = 0
     is_new_history = False
     """Revisions cannot tell one history from another that is longer; whoever starts over has the agents told."""
     first_cause = 0
     """The first log position of the present history: messages of an earlier one do not outlive their bus."""
 
-    def take(self, message: SubjectRecord) -> None:
+    def answered(self, reply: SyncReply) -> Update:
+        return self.follower.answer(reply, [entry_of(said) for said in reply.records])
+
+    def take(self, message: Entry) -> None:
         if message.record.body is None:
             self.held.pop(message.subject, None)
         else:
@@ -111,6 +126,7 @@ class Following(RuleBasedStateMachine):
 
     def update(self, update: Update) -> None:
         assert not update.gone
+        assert not update.older or self.never_back
         for entry in update.records:
             self.take(entry)
         if update.keep is not None:
@@ -122,7 +138,7 @@ class Following(RuleBasedStateMachine):
         for _ in range(200):
             if not self.follower.behind:
                 return
-            self.update(self.follower.answer(self.model.sync(self.follower.request())))
+            self.update(self.answered(self.model.sync(self.follower.request())))
         raise AssertionError("it never catches up")
 
     @invariant()
@@ -144,3 +160,13 @@ class Following(RuleBasedStateMachine):
 
 TestFollowing = Following.TestCase
 TestFollowing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+class FollowingAndNeverGoingBack(Following):
+    """The same where records are signed: only new keys let a scope go back."""
+
+    never_back = True
+
+
+TestFollowingAndNeverGoingBack = FollowingAndNeverGoingBack.TestCase
+TestFollowingAndNeverGoingBack.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

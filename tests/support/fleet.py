@@ -25,6 +25,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from agent.access import open_bus
 from agent.agent import Agent
 from agent.desired import Locality
 from agent.device import Device
@@ -133,7 +134,7 @@ def _make(url: str, folder: Path, machine_id: str, number: int) -> tuple[Agent, 
     agent = Agent(
         UUID(machine_id),
         Options(f"agent-{number}", "0.1.0"),
-        connect=lambda back, closed: connect(url, "agent", on_reconnect=back, on_closed=closed),
+        connect=open_bus(url, "agent", UUID(machine_id)),
         devices=devices,
         store=DiskStore(folder / machine_id),
         surroundings=FixedSurroundings(here),

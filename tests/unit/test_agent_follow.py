@@ -119,3 +119,86 @@ def test_a_doubt_is_not_settled_by_a_gateway_behind_the_times() -> None:
     follower.restart()
     assert answered(follower, a_model(2).sync(follower.request())).keep is None
     assert follower.behind
+
+
+def strict(model: StateModel) -> Follower:
+    """A follower that never goes back and has caught up."""
+    follower = Follower(SCOPE, never_back=True)
+    while follower.behind:
+        answered(follower, model.sync(follower.request()))
+    return follower
+
+
+def test_one_that_never_goes_back_refuses_an_older_history_however_often_it_is_told() -> None:
+    follower, older = strict(a_model(9)), a_model(3, page=2)
+    for doubt in (follower.resync, follower.restart):
+        doubt()
+        for _ in range(3 * MAX_STALE):
+            update = answered(follower, older.sync(follower.request()))
+            assert (update.records, update.keep, update.revision) == ((), None, 10)
+        assert update.older
+        assert follower.behind
+        assert follower.shown == 10
+
+
+def test_after_new_keys_it_believes_one_older_history_and_no_second_one() -> None:
+    follower, older = strict(a_model(9)), a_model(3, page=2)
+    follower.resync()
+    follower.may_go_back = True
+    while follower.behind:
+        update = answered(follower, older.sync(follower.request()))
+    assert update.keep is not None
+    assert follower.shown == update.revision == 4
+    follower.resync()
+    for _ in range(3 * MAX_STALE):
+        assert answered(follower, a_model(1).sync(follower.request())).older
+    assert follower.shown == 4
+
+
+def test_it_takes_in_a_whole_scope_only_when_the_last_page_has_come() -> None:
+    model = a_model(5, page=2)
+    follower = strict(model)
+    follower.restart()
+    updates = []
+    while follower.behind:
+        updates.append(answered(follower, model.sync(follower.request())))
+    assert [(len(update.records), update.revision) for update in updates] == [(0, 6), (0, 6), (6, 6)]
+    assert updates[-1].keep is not None
+    assert len(updates[-1].keep) == 6
+
+
+def test_what_an_answer_claims_without_a_record_is_not_held() -> None:
+    model = a_model(1)
+    follower = strict(model)
+    follower.resync()
+    update = answered(follower, model.sync(follower.request()).model_copy(update={"revision": 99}))
+    assert (follower.revision, follower.shown, update.revision) == (99, 2, 2)
+    said = announce(model, 2)
+    assert not follower.hear(entry_of(said))
+    assert follower.behind
+    update = answered(follower, model.sync(follower.request()))
+    assert [entry.subject for entry in update.records] == [said.subject]
+    assert follower.revision == follower.shown == 3
+
+
+def test_a_live_record_is_a_replay_if_it_was_heard_before_and_is_not_what_is_held() -> None:
+    model = a_model(2)
+    follower = strict(model)
+    first, second = announce(model, 3), announce(model, 3)
+    for said in (first, second):
+        assert not follower.is_replay(entry_of(said))
+        assert follower.hear(entry_of(said))
+    assert follower.is_replay(entry_of(first))
+    assert not follower.is_replay(entry_of(second)), "it is what is held, signed anew"
+
+
+def test_a_live_record_that_an_answer_overtook_is_no_replay() -> None:
+    model = a_model(2)
+    follower = strict(model)
+    said = [announce(model, 3), announce(model, 3), announce(model, 3)]
+    follower.resync()
+    answered(follower, model.sync(follower.request()))
+    for late in said:
+        assert not follower.is_replay(entry_of(late))
+        assert not follower.hear(entry_of(late))
+    assert not follower.behind
