@@ -302,7 +302,7 @@ class DiskStore:
         """See `Store.forget_network`."""
         scope = f"network:{network_id}"
         self._write("DELETE FROM tunnel WHERE network_id = ?", str(network_id))
-        self._write("DELETE FROM scope WHERE scope = ?", scope)
+        self._write("DELETE FROM scope WHERE scope IN (?, ?)", scope, f"ring:{scope}")
         self._write("DELETE FROM record WHERE scope = ?", scope)
         self.flush()
 
