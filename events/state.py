@@ -28,8 +28,8 @@ from events.subjects import STATE_PREFIX, STATE_STREAM
 from events.trust.signing import SIGNATURE_HEADER
 
 POSITION_HEADER = "Wl-Position"
-"""Header of a record that was written again: the position of the log that STATE had reached by then, which the record's
-own cause does not tell."""
+"""Header of a record whose cause does not tell how far STATE has come in the log, with the position that it has: of one
+that was written again, and of one after which more of the same event is to come."""
 
 _NO_MESSAGE_FOUND = 10037
 
@@ -43,8 +43,8 @@ class Last:
     payload: bytes
     position: int
     """The log position up to which everything is written."""
-    is_repeated: bool = False
-    """Whether the record was written again, after newer ones."""
+    ends_event: bool = True
+    """Whether it is the last of the records that follow from the event at `position`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,14 @@ class StateDump:
     """The signature that stands beside each of the records, where there is one."""
     last_sequence: int
     """STATE's own sequence, not a position of the log; 0 if nothing was ever written."""
+    position: int = 0
+    """The log position up to which everything is written. Records of the event after it may stand in STATE too, where
+    there are so many that they are written in several batches."""
+
+    @property
+    def is_amid_event(self) -> bool:
+        """Whether some of the records of the event after `position` stand in STATE, and some do not."""
+        return bool(self.entries) and _cause(self.entries[-1][1]) > self.position
 
     def records(self) -> list[SubjectRecord]:
         """The entries decoded."""
@@ -84,20 +92,27 @@ async def load(client: Client) -> StateDump:
     if newest is None:
         return StateDump([], {}, end)
     held: dict[str, tuple[int, bytes, str]] = {}
+    last: Msg | None = None
     async with aclosing(feed(client, STATE_STREAM, 0)) as batches:
         async for batch in batches:
             for sequence, message in batch:
                 held[message.subject] = sequence, message.data, signature_of(message)
+            _, last = batch[-1]
             if batch[-1][0] < newest.sequence:
                 continue
             # What was replaced meanwhile stands further on: the dump is whole only when nothing is.
             end, newest = await _end(client)
             if newest is None or batch[-1][0] >= newest.sequence:
                 break
+    assert last is not None
+    told = (last.headers or {}).get(POSITION_HEADER)
     ordered = sorted(held, key=lambda subject: (_cause(held[subject][1]), held[subject][0]))
-    signatures = {subject: signature for subject, (_, _, signature) in held.items() if signature}
-    last = max(sequence for sequence, _, _ in held.values())
-    return StateDump([(subject, held[subject][1]) for subject in ordered], signatures, max(end, last))
+    return StateDump(
+        entries=[(subject, held[subject][1]) for subject in ordered],
+        signatures={subject: signature for subject, (_, _, signature) in held.items() if signature},
+        last_sequence=max(end, held[last.subject][0]),
+        position=_cause(last.data) if told is None else int(told),
+    )
 
 
 async def follow(client: Client, after_sequence: int) -> AsyncGenerator[list[SubjectRecord]]:
@@ -122,7 +137,7 @@ async def last_message(client: Client) -> Last | None:
     payload = base64.b64decode(message.get("data", ""))
     told = header(base64.b64decode(message.get("hdrs", "")), POSITION_HEADER.encode())
     position = _cause(payload) if told is None else int(told)
-    return Last(message["seq"], message["subject"], payload, position, is_repeated=told is not None)
+    return Last(message["seq"], message["subject"], payload, position, ends_event=told is None)
 
 
 async def purge(client: Client, subject_filter: str) -> None:

@@ -29,17 +29,29 @@ async def rebuild(client: Client, until: int | None = None) -> dict[str, bytes]:
     Raises `UnavailableError`, and `InternalError` where the log cannot be read.
     """
     end = await last_sequence(client, LOG_STREAM) if until is None else until
-    topology, shelf = Topology(), Shelf()
-    if end == 0:
-        return {}
+    shelf = Shelf()
+    await replay(client, end, shelf)
+    return shelf.contents()
+
+
+async def replay(client: Client, until: int, shelf: Shelf | None = None) -> Topology:
+    """The topology at the position `until` of the log, made from the events alone; the `shelf` takes what it derives.
+
+    Raises as `rebuild` does.
+    """
+    topology = Topology()
+    if until == 0:
+        return topology
     async with aclosing(log.follow(client, 0)) as arrivals:
         async for arrived in arrivals:
             for logged in arrived:
-                if logged.sequence <= end:
-                    shelf.take(topology.apply(logged.sequence, logged.event))
-            if arrived[-1].sequence >= end:
+                if logged.sequence <= until:
+                    derived = topology.apply(logged.sequence, logged.event)
+                    if shelf is not None:
+                        shelf.take(derived)
+            if arrived[-1].sequence >= until:
                 break
-    return shelf.contents()
+    return topology
 
 
 async def compare(client: Client) -> list[Difference]:
@@ -49,7 +61,7 @@ async def compare(client: Client) -> list[Difference]:
     """
     dump = await state.load(client)
     found = dict(dump.entries)
-    expected = await rebuild(client, until=state.decode_record(dump.entries[-1][1]).cause if dump.entries else 0)
+    expected = await rebuild(client, until=dump.position)
     return [
         Difference(subject, expected.get(subject), found.get(subject))
         for subject in sorted(expected.keys() | found.keys())

@@ -24,6 +24,7 @@ from events.state import StateDump
 from events.subjects import LOG, STATE
 from events.trust.signing import Signer, signed_with
 from services.topology.derived import is_covered
+from services.topology.rebuild import replay
 from services.topology.restore import restore
 from services.topology.settings import Settings
 from services.topology.writer import StateDivergedError, StateWriter, purge_all
@@ -118,6 +119,10 @@ async def _key_changes(identity: Identity, signer: Signer) -> None:
 async def _derive(client: Client, signer: Signer | None, writing: asyncio.Lock) -> None:
     """Go on from where STATE is. Holds `writing` whenever it writes."""
     dump = await state.load(client)
+    if dump.is_amid_event:
+        async with writing:
+            await _complete_event(client, dump, signer)
+        dump = await state.load(client)
     topology, undone = restore(dump.records())
     await _require_log(client, topology.position)
     writer = StateWriter(client, topology.position, dump.last_sequence, signer)
@@ -134,6 +139,17 @@ async def _derive(client: Client, signer: Signer | None, writing: asyncio.Lock) 
                 for logged in arrived:
                     writer.add(logged.sequence, topology.apply(logged.sequence, logged.event))
                 await writer.flush()
+
+
+async def _complete_event(client: Client, dump: StateDump, signer: Signer | None) -> None:
+    """Write all records of an event of which some are written. What STATE holds meanwhile fits no position, so what
+    they are follows from the log alone."""
+    await _require_log(client, dump.position + 1)
+    topology = await replay(client, dump.position)
+    writer = StateWriter(client, dump.position, dump.last_sequence, signer)
+    for logged in await log.read(client, dump.position, 1):
+        writer.add(logged.sequence, topology.apply(logged.sequence, logged.event))
+    await writer.flush()
 
 
 def _stale(dump: StateDump, purged: list[str], signer: Signer) -> list[tuple[str, bytes]]:
@@ -161,7 +177,7 @@ async def _purge_again(client: Client, reconnected: asyncio.Event) -> None:
 
 
 def _undone(dump: StateDump) -> list[str]:
-    return restore(dump.records())[1]
+    return [] if dump.is_amid_event else restore(dump.records())[1]
 
 
 async def _require_log(client: Client, position: int) -> None:

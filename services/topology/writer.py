@@ -4,7 +4,8 @@ Every write names the STATE sequence that it expects to be the last (*fencing*),
 What follows an event is the same for everybody, and the last message of STATE tells the position reached. So after a
 refusal or a lost acknowledgement it is enough to read that message: the events up to its cause are written, by us or by
 another, and the rest is still to be written. A record that is written again, for a new signature, tells the position
-in a header (`events.state.POSITION_HEADER`), so that this holds at every moment.
+in a header (`events.state.POSITION_HEADER`), and so does one after which more of the same event is to come; so this
+holds at every moment.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class StateWriter:
         Raises `StateDivergedError` and `UnavailableError` where that cannot be done, or is not known to be done: then
         some are written and some are not, and STATE must be loaded anew.
         """
-        beside = {POSITION_HEADER: str(self.position)}
+        beside = self._position_header()
         for start in range(0, len(messages), MAX_BATCH):
             try:
                 self._last_sequence = await self._publish(messages[start : start + MAX_BATCH], beside)
@@ -124,7 +125,7 @@ class StateWriter:
     async def _skip_written(self) -> None:
         """Let go of the events that are in STATE already, looking that the last of them came to the same as here."""
         written = [entry for entry in self._pending if entry.sequence <= self.position]
-        told = (self._last.subject, self._last.payload) if self._last and not self._last.is_repeated else None
+        told = (self._last.subject, self._last.payload) if self._last and self._last.ends_event else None
         if written and told and written[-1].sequence == self.position and written[-1].messages[-1] != told:
             raise StateDivergedError(
                 f"Another topology service derived something else from event {self.position} of the log.",
@@ -149,8 +150,10 @@ class StateWriter:
             return
         messages = [message for entry in chunk for message in entry.messages]
         # More than one batch only for one event that fills several: the renaming of a machine in 1,000 networks.
-        for start in range(0, len(messages), MAX_BATCH):
-            self._last_sequence = await self._publish(messages[start : start + MAX_BATCH])
+        while len(messages) > MAX_BATCH:
+            self._last_sequence = await self._publish(messages[:MAX_BATCH], self._position_header())
+            messages = messages[MAX_BATCH:]
+        self._last_sequence = await self._publish(messages)
         self.position, self._last = chunk[-1].sequence, None
         await self._settle(len(chunk))
 
@@ -184,6 +187,9 @@ class StateWriter:
             else:
                 await self._client.publish(subject, payload, headers=headers)
         return batch | {"Nats-Batch-Sequence": str(len(messages) + 1), "Nats-Batch-Commit": "1"}
+
+    def _position_header(self) -> dict[str, str]:
+        return {POSITION_HEADER: str(self.position)}
 
     def _signed(self, subject: str, payload: bytes, beside: Mapping[str, str]) -> dict[str, str]:
         if self._signer is None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import nats.errors
@@ -21,6 +21,7 @@ from events.feed import last_sequence
 from events.records import Record
 from events.subjects import STATE, STATE_STREAM, machine_membership, network_info, scope_of, state_of
 from services.cli.embedded import EmbeddedServer
+from services.topology import writer as writing
 from services.topology.core import Topology
 from services.topology.derived import Derived
 from services.topology.rebuild import compare, rebuild
@@ -98,7 +99,7 @@ async def position(client: Client) -> int:
         last = await state.last_message(client)
     except UnavailableError:
         return 0
-    return state.decode_record(last.payload).cause if last else 0
+    return last.position if last else 0
 
 
 async def reach(client: Client, sequence: int) -> None:
@@ -238,6 +239,53 @@ async def test_an_event_of_more_records_than_a_batch_holds_is_written_in_several
         await reach(client, await write_events(client, history.events))
         await same(client)
     assert [subject for subject, _ in live.heard[-251:]] == [entry.subject for entry in renamed.records]
+
+
+@pytest.mark.parametrize("end", ["rename", "delete"])
+async def test_an_event_of_several_batches_is_written_whole_wherever_it_was_cut_off(
+    client: Client, bus_url: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    history = History()
+    machine_id, account_id = history.register_machine(), history.create_account()
+    for _ in range(4):
+        network_id = history.create_network()
+        history.assign(network_id, machine_id)
+        history.announce(network_id, machine_id)
+        history.issue_api_token(account_id)
+    before = len(history.events)
+    history.rename_machine(machine_id) if end == "rename" else history.delete_account(account_id)
+    await write_events(client, history.events)
+    monkeypatch.setattr(writing, "MAX_BATCH", 2)
+    for batches in range(1, 4):
+        await bus.ensure_streams(client, (STATE,), 1)
+        core, writer = Topology(), StateWriter(client, 0, 0)
+        for sequence, event in enumerate(history.events[:before], start=1):
+            writer.add(sequence, core.apply(sequence, event))
+        await writer.flush()
+        writer.add(before + 1, core.apply(before + 1, history.events[before]))
+        await _cut_off(writer, monkeypatch, batches)
+        assert await position(client) == (before if batches < 3 else before + 1)
+        async with topology(bus_url):
+            await reach(client, before + 1)
+            await same(client)
+        await client.jetstream().delete_stream(STATE_STREAM)
+
+
+async def _cut_off(writer: StateWriter, monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Have a writer end as if it were killed after so many batches."""
+    publish: Callable[..., Awaitable[int]] = writer._publish
+    left = batches
+
+    async def mortal(*args: Any) -> int:
+        nonlocal left
+        if left == 0:
+            raise asyncio.CancelledError
+        left -= 1
+        return await publish(*args)
+
+    monkeypatch.setattr(writer, "_publish", mortal)
+    with suppress(asyncio.CancelledError):
+        await writer.flush()
 
 
 async def test_what_a_crash_left_unpurged_is_purged_at_the_next_start(client: Client, bus_url: str) -> None:

@@ -48,7 +48,7 @@ def peer(machine_id: UUID, revision: int) -> SubjectRecord:
 
 async def write(client: Client, *records: SubjectRecord) -> None:
     for entry in records:
-        await client.jetstream().publish(entry.subject, state.encode_record(entry.record))
+        await client.jetstream(timeout=60).publish(entry.subject, state.encode_record(entry.record))
 
 
 async def test_nothing_is_loaded_from_an_empty_stream(client: Client) -> None:
