@@ -122,15 +122,15 @@ class Mirror:
             raise UnauthenticatedError(
                 f"The machine {machine_id} has not enrolled.", hint="Join it with a bootstrap token."
             )
-        if identity.revoked_at is not None:
-            raise MachineRevokedError(
-                f"The machine {machine_id} was revoked at {identity.revoked_at:%Y-%m-%d %H:%M:%S} UTC.",
-                hint="A revoked machine stays out: remove its identity and join it as a new one.",
-            )
         if not self.has_machine(machine_id):
             raise MachineDeletedError(
                 f"The machine {machine_id} was deleted.",
                 hint="Its id is spent: remove its identity and join it as a new one.",
+            )
+        if identity.revoked_at is not None:
+            raise MachineRevokedError(
+                f"The machine {machine_id} was revoked at {identity.revoked_at:%Y-%m-%d %H:%M:%S} UTC.",
+                hint="A revoked machine stays out: remove its identity and join it as a new one.",
             )
         return identity
 

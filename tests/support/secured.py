@@ -68,12 +68,8 @@ class SecuredBus:
     @asynccontextmanager
     async def user(self, key: Key, token: str, name: str) -> AsyncIterator[BusClient]:
         """A machine's or program's connection with a token that it was given. Raises `UnauthenticatedError`."""
-        credentials = Credentials(lambda: token, key.sign, inbox(name), self.identity.tls())
-        client = await bus.connect(self.url, name, credentials, insist=False)
-        try:
+        async with as_user(self.url, self.identity, key, token, name) as client:
             yield client
-        finally:
-            await client.close()
 
     def machine_token(self, key: Key, machine_id: UUID, networks: Sequence[UUID], issued_at: int | None = None) -> str:
         """A machine's token, as the gateway makes them."""
@@ -88,12 +84,16 @@ class SecuredBus:
             tags=[network_tag(network_id) for network_id in networks],
         )
 
-    def program_token(self, key: Key, principal: UUID) -> str:
-        """A program's token, as the gateway makes them."""
-        public = self.identity.public
-        now = int(time.time())
-        signing = self.identity.key("program")
-        return jwt.user(signing, public.account, key.public, str(principal), issued_at=now, expires_at=now + 600)
+
+@asynccontextmanager
+async def as_user(url: str, identity: Identity, key: Key, token: str, name: str) -> AsyncIterator[BusClient]:
+    """A machine's or program's connection with a token that it was given. Raises `UnauthenticatedError`."""
+    credentials = Credentials(lambda: token, key.sign, inbox(name), identity.tls())
+    client = await bus.connect(url, name, credentials, insist=False)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 @asynccontextmanager

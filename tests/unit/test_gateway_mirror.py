@@ -277,3 +277,38 @@ def test_an_old_record_changes_nothing(story: Story) -> None:
     story.network("home", network_id=office)
     story.mirror.apply(old.subject, encode_record(old.record))
     assert story.mirror.network(office)[1].name == "home"
+
+
+def test_records_keep_their_bytes_and_signatures(story: Story) -> None:
+    """A newer topology may write fields that this gateway does not know: they are signed too."""
+    office, one = story.network("office"), story.machine("db-1")
+    story.assign(office, one, "172.16.0.1")
+    tombstone = Record(revision=2, previous=1, cause=9, time=START, body=None)
+    payload = encode_record(tombstone)[:-1] + b', "new": "\xc3\xa4"}'
+    subject = network_peer(office, uuid4())
+    story.mirror.apply(subject, payload, "aaaa c2ln")
+    entry = story.mirror.sync(one, f"network:{office}", 1).records[0]
+    assert (entry.subject, entry.payload.encode(), entry.signature) == (subject, payload, "aaaa c2ln")
+    assert story.mirror.signed_with() == {"": 3, "aaaa": 1}
+
+    before = story.mirror.sync(one, f"network:{office}", 0)
+    story.mirror.apply(subject, payload, "bbbb c2ln")
+    after = story.mirror.sync(one, f"network:{office}", 0)
+    assert (after.revision, len(after.records)) == (before.revision, len(before.records))
+    assert after.records[-1].signature == "bbbb c2ln"
+    assert story.mirror.signed_with() == {"": 3, "bbbb": 1}
+    story.mirror.apply(subject, encode_record(tombstone.model_copy(update={"revision": 1})), "cccc c2ln")
+    assert story.mirror.signed_with() == {"": 3, "bbbb": 1}
+
+
+def test_the_networks_that_a_machine_may_hear(story: Story) -> None:
+    one, unknown = story.machine("db-1"), uuid4()
+    office, lab = story.network("office"), story.network("lab", "10.0.0.0/24")
+    assert story.mirror.networks_of(unknown) == story.mirror.networks_of(one) == ()
+    story.assign(office, one, "172.16.0.1")
+    story.assign(lab, one, "10.0.0.1")
+    assert story.mirror.networks_of(one) == tuple(sorted((office, lab)))
+    story.put(network_info(lab), None)
+    assert story.mirror.networks_of(one) == (office,)
+    story.put(machine_membership(one, office), None)
+    assert story.mirror.networks_of(one) == ()
