@@ -19,7 +19,7 @@ from events.client import BusClient
 from events.domain import DomainEvent
 from events.errors import UnavailableError
 from events.feed import last_sequence
-from events.identity import Identity
+from events.identity import Identity, IdentityError
 from events.subjects import STATE_STREAM, live_scope, machine_info, scope_of, state_of
 from events.trust.keys import fingerprint, generate
 from events.trust.signing import Signer, Verifier, signed_with
@@ -328,6 +328,24 @@ async def test_of_two_who_sign_anew_one_is_refused_and_harms_nothing(plane: Plan
         await second.write_again(dump.entries)
     assert await last_sequence(plane.client, STATE_STREAM) == sequence
     assert await compare(plane.client) == []
+
+
+async def test_without_a_key_it_ends_and_writes_nothing(plane: Plane) -> None:
+    history = history_of(20, seed=7)
+    stop, settings = asyncio.Event(), Settings(nats_url=plane.bus.url, identity=plane.identity.folder)
+    task = asyncio.create_task(serve(settings, stop))
+    await plane.reach(await plane.write(history.events))
+    seed = plane.identity.folder / "keys" / "records.seed"
+    secret = seed.read_text()
+    write_private(seed, secret[:-4])
+    with pytest.raises(IdentityError, match="is damaged") as caught:
+        await asyncio.wait_for(task, 10)
+    assert secret[:-4] not in str(caught.value), "the key does not show"
+    seed.unlink()
+    before = await last_sequence(plane.client, STATE_STREAM)
+    with pytest.raises(IdentityError, match="cannot be read"):
+        await serve(settings, stop)
+    assert await last_sequence(plane.client, STATE_STREAM) == before
 
 
 async def _position(client: Client) -> int:
