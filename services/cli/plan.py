@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -172,7 +172,7 @@ def _why(error: Exception) -> str:
 class Welcome:
     """What a person is shown once everything runs and may do something."""
 
-    token: str | None
+    token: str | None = field(repr=False)
     """The first admin's token, where it was made just now."""
     pin: str
     """The fingerprint of the self-made authority; empty where there is none."""
