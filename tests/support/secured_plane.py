@@ -4,8 +4,9 @@ process, and clients of the last over HTTPS."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,22 @@ async def _first_account(plane: SecuredPlane) -> None:
         )
     finally:
         await console.close()
+
+
+@contextmanager
+def plane_in_thread(folder: Path, **settings: Any) -> Iterator[tuple[SecuredPlane, asyncio.AbstractEventLoop]]:
+    """A control plane beside a test that has no event loop, and the loop that it runs in."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    running = secured_plane(folder, **settings)
+    try:
+        plane = asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result(60)
+        try:
+            yield plane, loop
+        finally:
+            asyncio.run_coroutine_threadsafe(running.__aexit__(None, None, None), loop).result(60)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
