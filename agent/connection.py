@@ -70,6 +70,7 @@ class Connection:
         self._door = door
         self._user = user
         self._replace = asyncio.Event()
+        self._is_expelled = False
         self._wanted = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._log = structlog.get_logger("agent")
@@ -102,7 +103,7 @@ class Connection:
             except UnauthenticatedError as error:
                 self._log.warning("the message bus does not let this machine in", error=error.detail)
                 self.want()
-                await self._unless_replaced(backoff.wait())
+                await self._unless_replaced(self._replace.wait() if self._is_expelled else backoff.wait())
                 continue
             except UnavailableError as error:
                 self._log.warning("no connection to the control plane", error=error.detail, hint=error.hint)
@@ -162,6 +163,7 @@ class Connection:
             try:
                 access = await door.renew(self._user.memberships())
             except (MachineRevokedError, MachineDeletedError) as error:
+                self._is_expelled = True
                 self._user.expelled(error)
                 await asyncio.sleep(_EXPELLED_PAUSE)
             except WireloomError as error:
@@ -170,6 +172,7 @@ class Connection:
                 await failing.wait()
             else:
                 failing.reset()
+                self._is_expelled = False
                 due = time.time() + lifetime(access) * _random.uniform(0.45, 0.55)
                 self._log.info("access renewed", networks=len(access.networks), until=access.expires_at.isoformat())
                 self._user.renewed(access)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_interface
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -25,6 +26,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from agent.access import open_bus
 from agent.agent import Agent
 from agent.desired import Locality
 from agent.device import Changes
@@ -32,7 +34,6 @@ from agent.network import Options
 from agent.recording import RecordingDevices
 from agent.store import MemoryStore
 from agent.surroundings import FixedSurroundings
-from events.bus import connect
 
 READY, HEARD, STATS = "bench.ready", "bench.heard", "bench.stats"
 BARE = "bench.bare"
@@ -49,9 +50,9 @@ async def run_agents(url: str, machine_ids: list[str], peers: int) -> None:
     clients: list[Client] = []
     connected = asyncio.Semaphore(_STARTING_AT_ONCE)
 
-    async def joined(back: Callable[[], None], closed: Callable[[], None]) -> Client:
+    async def joined(machine_id: str, back: Callable[[], None], closed: Callable[[], None]) -> Client:
         async with connected:
-            client = await connect(url, "agent", on_reconnect=back, on_closed=closed)
+            client = await open_bus(url, "agent", UUID(machine_id))(back, closed)
         clients.append(client)
         return client
 
@@ -63,7 +64,7 @@ async def run_agents(url: str, machine_ids: list[str], peers: int) -> None:
         Agent(
             UUID(machine_id),
             Options(f"m{index}", beat_interval=600, reconcile_interval=600),
-            connect=joined,
+            connect=partial(joined, machine_id),
             devices=devices[index],
             store=MemoryStore(),
             surroundings=FixedSurroundings(

@@ -126,6 +126,18 @@ async def test_the_bus_refuses_expired_access_and_the_attempt_ends(world: World)
         await connect_with_access(world.door, "agent")(lambda: None, lambda: None)
 
 
+async def test_the_end_of_a_connection_with_tls_is_not_worth_a_warning(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect = connect_with_access(world.door, "agent")
+    await (await connect(lambda: None, lambda: None)).close()
+    client = await connect(lambda: None, lambda: None)
+    await world.bus.server.stop()
+    await wait_until(lambda: not client.is_connected)
+    await client.close()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
 async def test_revoked_access_is_replaced(world: World) -> None:
     async with world.machine.running() as agent:
         await assigned(world.gateway, world.machine)

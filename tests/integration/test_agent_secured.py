@@ -95,12 +95,13 @@ async def test_machines_join_meet_and_part(plane: SecuredPlane, admin: httpx2.As
         await peers(first, office, 1)
         await peers(second, office, 1)
 
-        async def receipts() -> dict[str, Any] | None:
-            said: dict[str, Any] = await done(admin.get(f"{API}/machines/{third.machine_id}/revocation"))
-            return said if said["complete"] else None
+        said: dict[str, Any] = {}
 
-        said = await wait_until(receipts, what="the receipts")
-        assert said is not None
+        async def is_complete() -> bool:
+            said.update(await done(admin.get(f"{API}/machines/{third.machine_id}/revocation")))
+            return bool(said["complete"])
+
+        await wait_until(is_complete, what="the receipts")
         dropped = {each["uuid"] for network in said["networks"] for each in network["dropped"]}
         assert dropped == {str(first.machine_id), str(second.machine_id)}
         assert not agent._context.belief.refusals.counts
