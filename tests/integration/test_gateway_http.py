@@ -279,6 +279,27 @@ async def test_the_event_stream_goes_on_where_it_was(http: httpx2.AsyncClient) -
         await events.aclose()
 
 
+async def test_without_authorisation_there_is_nobody_to_sign_in(http: httpx2.AsyncClient) -> None:
+    made: dict[str, Any] = {"name": "a", "role": "admin"}
+    for method, path, body in (
+        ("POST", "session", {"token": "wla_" + "a" * 52}),
+        ("GET", "session", None),
+        ("GET", "accounts", None),
+        ("POST", "accounts", made),
+        ("GET", "tokens", None),
+        ("POST", "tokens", {"name": "a"}),
+        ("POST", "bootstrap-tokens", {}),
+        ("POST", "bus-credentials", {"public_key": "U"}),
+        ("GET", "keys", None),
+        ("POST", "agents/challenge", None),
+    ):
+        problem = await refusal(http.request(method, f"/api/v1/{path}", json=body), 409)
+        assert "without authorisation" in problem["detail"]
+    assert (await refusal(http.get("/api/v1/ca"), 404))["code"] == "not-found"
+    assert (await done(http.get(EVENTS)))["last_sequence"] == 0
+    assert (await http.get(MACHINES, headers={"Authorization": "Bearer x"})).is_success
+
+
 async def test_health_and_metrics(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/healthz")).text == "ok\n"
     assert await done(http.get("/readyz")) == {"ready": True, "bus": True, "mirror": True, "allocator": True}
