@@ -3,6 +3,8 @@ tokens of which machines do not count, and nats-server closes the connections ma
 
 Every gateway has a keeper. They agree without talking: each computes the same from the records, adds it to what the
 bus holds, and looks again until it is so. nats-server keeps the token across restarts.
+
+The token also holds what each role may say and hear. A keeper that starts brings that to its own version's.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Keeper:
         self._clock = clock
         self._due = asyncio.Event()
         self._version = -1
+        self._has_begun = False
         follower.call_on_change(self._look)
 
     async def run(self) -> None:
@@ -91,9 +94,12 @@ class Keeper:
             on_bus: dict[str, int] = held["nats"].get("revocations") or {}
             cutoffs.learn(on_bus)
             wanted = merged(on_bus, cutoffs.wanted(self._follower.mirror.access.identities(), now), now)
-            if wanted == on_bus:
+            token = self._token(wanted, issued_at=max(now, int(held["iat"]) + 1))
+            has_roles = self._has_begun or held["nats"].get("signing_keys") == jwt.claims(token)["nats"]["signing_keys"]
+            if wanted == on_bus and has_roles:
+                self._has_begun = True
                 return
-            await self._push(wanted, issued_at=max(now, int(held["iat"]) + 1))
+            await self._push(token)
             self._metrics.revocations.inc(sum(on_bus.get(key) != second for key, second in wanted.items()))
         raise UnavailableError("The bus does not keep the revocations.", hint="See the log of nats-server.")
 
@@ -109,8 +115,8 @@ class Keeper:
             raise ValueError("the bus gave the token of another account")
         return said
 
-    async def _push(self, revocations: Mapping[str, int], issued_at: int) -> None:
-        token = jwt.account(
+    def _token(self, revocations: Mapping[str, int], issued_at: int) -> str:
+        return jwt.account(
             self._signing,
             self._account,
             self._name,
@@ -119,6 +125,8 @@ class Keeper:
             jetstream=True,
             revocations=revocations,
         )
+
+    async def _push(self, token: str) -> None:
         answer = orjson.loads((await self._client.request(_UPDATE, token.encode(), timeout=_ANSWER_SECONDS)).data)
         if "error" in answer:
             raise UnavailableError(f"The bus refused the revocations: {answer['error'].get('description')}.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import nats.errors
 import pytest
 from nats.aio.client import Client
 
@@ -17,7 +19,7 @@ from events.errors import UnauthenticatedError
 from events.subjects import machine_info
 from events.trust import jwt
 from events.trust.keys import Key
-from events.trust.permissions import ACCOUNT_ROLES
+from events.trust.permissions import ACCOUNT_ROLES, Permissions
 from services.gateway.cutoffs import MARGIN_SECONDS
 from services.gateway.follower import Follower
 from services.gateway.keeper import Keeper
@@ -200,13 +202,45 @@ async def test_those_that_concern_no_token_any_more_are_pruned(world: tuple[Secu
         assert await on_bus(the_bus) == {}
 
 
-async def push(the_bus: SecuredBus, system: Client, revocations: dict[str, int]) -> None:
+async def test_another_versions_permissions_are_brought_up_to_date(world: tuple[SecuredBus, StateWriter]) -> None:
+    the_bus, state = world
+    one, key = await state.machine()
+    older = [replace(each, publish=("beat.{{name()}}",)) if each.role == "machine" else each for each in ACCOUNT_ROLES]
+    async with the_bus.connected("keeper") as system, AsyncExitStack() as stack:
+        await push(the_bus, system, {"kept": int(time.time())}, older)
+        assert not await may_ask(the_bus, key, one)
+        await stack.enter_async_context(keeping(the_bus))
+
+        async def allowed() -> bool:
+            return await may_ask(the_bus, key, one)
+
+        await wait_until(allowed, what="machines may ask again")
+        assert set(await on_bus(the_bus)) == {"kept"}
+
+
+async def may_ask(the_bus: SecuredBus, key: Key, machine_id: UUID) -> bool:
+    async with the_bus.user(key, the_bus.machine_token(key, machine_id, []), str(machine_id)) as client:
+        try:
+            await client.request(f"ask.{machine_id}.sync", timeout=0.3)
+        except nats.errors.NoRespondersError:
+            return True
+        except TimeoutError:
+            return False
+    raise AssertionError("somebody answers")
+
+
+async def push(
+    the_bus: SecuredBus,
+    system: Client,
+    revocations: dict[str, int],
+    roles: Sequence[Permissions] = ACCOUNT_ROLES,
+) -> None:
     public = the_bus.identity.public
     token = jwt.account(
         the_bus.identity.key("signing"),
         public.account,
         "wireloom",
-        scopes={public.scopes[permissions.role]: permissions for permissions in ACCOUNT_ROLES},
+        scopes={public.scopes[permissions.role]: permissions for permissions in roles},
         issued_at=int(time.time()) + 60,
         jetstream=True,
         revocations=revocations,
