@@ -27,8 +27,9 @@ class Service(StrEnum):
 def serve(service: Annotated[Service, typer.Argument(help="Which part to run.")]) -> None:
     """Run one part of the control plane in the foreground, until SIGTERM or Ctrl-C.
 
-    It is configured by its environment: NATS_URL (nats://127.0.0.1:7422) and WIRELOOM_REPLICAS (1); the gateway
-    also by WIRELOOM_HTTP_PORT (7480).
+    It is configured by its environment: NATS_URL (nats://127.0.0.1:7422), WIRELOOM_REPLICAS (1) and WIRELOOM_IDENTITY
+    (none: whoever reaches it may do everything); the gateway also by WIRELOOM_HTTP_HOST (127.0.0.1), WIRELOOM_HTTP_PORT
+    (7480), WIRELOOM_PUBLIC_URL, WIRELOOM_BUS_URLS, WIRELOOM_TLS_CERT and WIRELOOM_TLS_KEY.
     """
     configure_logging(service=service.value)
     module = importlib.import_module(f"services.{service.value}.service")
