@@ -167,7 +167,8 @@ class EnrolledDoor:
         return self._access
 
     async def renew(self, networks: tuple[UUID, ...]) -> Access:
-        """See `Door.renew`. What was got is checked before anything of it is kept."""
+        """See `Door.renew`. What was got is checked before any of it counts. It counts also where it cannot be kept on
+        disk, which raises `StateError`."""
         access = await in_thread(lambda: self._ask(networks))
         self._take(self._identity.admitted(access))
         return self._access
@@ -184,8 +185,8 @@ class EnrolledDoor:
 
     def _take(self, identity: Identity) -> None:
         assert identity.access is not None
-        save(self._folder, identity)
         self._identity, self._access = identity, identity.access
+        save(self._folder, identity)
 
 
 def described(identity: Identity, now: datetime) -> dict[str, Any]:

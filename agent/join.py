@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,19 +59,30 @@ def join(wish: Wish, state_dir: Path, service: Service, say: Say) -> None:
     address = Address.parse(wish.url)
     _check_token(wish.token)
     program = own_program() if _wants_service(wish, state_dir, service) else ""
-    with _agent_stopped(service if program else None), exclusive(state_dir):
-        _enrol(wish, address, state_dir, say)
-        if program:
-            service.install(program)
-            identity = identities.load(state_dir)
-            assert identity is not None
-            identities.save(state_dir, identity.model_copy(update={"service": True}))
-    if not program:
+    was_running = _is_its(service, state_dir) and service.is_running
+    if was_running:
+        service.stop()  # while the agent runs, its state folder is its own
+    try:
+        with exclusive(state_dir):
+            _enrol(wish, address, state_dir, with_service=bool(program), say=say)
+    except BaseException:
+        if was_running:
+            service.start()
+        raise
+    if program:
+        service.install(program)
+    elif was_running:
+        service.start()
+    else:
         say(_by_hand(wish, state_dir, service))
 
 
+def _is_its(service: Service, state_dir: Path) -> bool:
+    return service.is_possible and state_dir.absolute() == STATE_DIR
+
+
 def _wants_service(wish: Wish, state_dir: Path, service: Service) -> bool:
-    return wish.with_service and service.is_possible and state_dir.absolute() == STATE_DIR
+    return wish.with_service and _is_its(service, state_dir)
 
 
 def _by_hand(wish: Wish, state_dir: Path, service: Service) -> str:
@@ -86,21 +96,7 @@ def _by_hand(wish: Wish, state_dir: Path, service: Service) -> str:
     return f"{why}: start the agent with `wireloom-agent run{where}`"
 
 
-@contextmanager
-def _agent_stopped(service: Service | None) -> Iterator[None]:
-    """While the agent runs, its state folder is its own. If what follows fails, the agent runs again as before."""
-    if service is None or not service.is_running:
-        yield
-        return
-    service.stop()
-    try:
-        yield
-    except BaseException:
-        service.start()
-        raise
-
-
-def _enrol(wish: Wish, address: Address, state_dir: Path, say: Say) -> None:
+def _enrol(wish: Wish, address: Address, state_dir: Path, *, with_service: bool, say: Say) -> None:
     before = identities.load(state_dir)
     if before is not None and before.is_enrolled and before.url != address.url:
         raise JoinedElsewhereError(
@@ -116,9 +112,8 @@ def _enrol(wish: Wish, address: Address, state_dir: Path, say: Say) -> None:
         machine_id = store.machine_id(before.machine_id if before else None)
         identity = identities.made(state_dir, machine_id, address.url)
         say(f"machine {machine_id}, identity key {identity.key.public}")
-        identity = identity.model_copy(
-            update={"url": address.url, "ca": ca, "hostname": wish.given_hostname, "endpoints": wish.endpoints}
-        )
+        told = {"url": address.url, "ca": ca, "hostname": wish.given_hostname, "endpoints": wish.endpoints}
+        identity = identity.model_copy(update=told | {"service": identity.service or with_service})
         identity = identity.admitted(_ask(gateway, identity, challenge, wish))
         if not (before and before.is_enrolled):
             # Nobody vouches for what was heard openly. It counts until it was read again, from who can be trusted.

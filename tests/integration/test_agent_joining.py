@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,9 +16,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from agent import gateway as gateways
+from agent import join as joining
 from agent.gateway import Address, Gateway, UntrustedGatewayError, fetch_ca
 from agent.identity import FILE_NAME, EnrolledDoor, Identity, OtherControlPlaneError, WrongAccessError, load
-from agent.install import Service
+from agent.install import UNIT, Service
 from agent.join import JoinedElsewhereError, Wish, join, leave
 from agent.main import run
 from agent.store import DiskStore, StateError, Tunnel
@@ -38,6 +39,7 @@ from events.trust.keys import generate
 from events.trust.signing import Ring, UntrustedRingError
 from services.cli.certificates import Authority
 from tests.support.https_gateway import HttpsGateway, https_gateway
+from tests.support.systemd import Systemd
 
 PROGRAM = (sys.executable, "-m", "agent.main")
 NETWORK = UUID(int=5)
@@ -315,6 +317,65 @@ class TestJoining:
         enrol(gateway, state)
         join(Wish(gateway.url, gateway.token(), "db-1"), state, service(state), lambda _: None)
         assert identity_in(state).ca == gateway.identity.ca()
+
+
+class TestTheService:
+    PROGRAM = "/opt/wireloom/bin/wireloom-agent"
+
+    @pytest.fixture
+    def systemd(self, tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+        """A machine that systemd runs, whose agent keeps its state where the unit says."""
+        monkeypatch.setattr(joining, "STATE_DIR", state)
+        monkeypatch.setattr(joining, "own_program", lambda: self.PROGRAM)
+        return Systemd(tmp_path)
+
+    def join(self, gateway: HttpsGateway, state: Path, systemd: Systemd, token: str = "", *, no: bool = False) -> None:
+        wish = Wish(gateway.url, token or gateway.token(), "db-1", gateway.fingerprint, with_service=not no)
+        join(wish, state, systemd.service, systemd.said.append)
+
+    def test_is_installed_after_the_machine_is_let_in(
+        self, gateway: HttpsGateway, state: Path, systemd: Systemd
+    ) -> None:
+        with pytest.raises(TokenRefusedError):
+            self.join(gateway, state, systemd, tokens.make(b"other", "bootstrap", uuid4()))
+        assert not systemd.unit.exists()
+        systemd.starts_with(state / "lock")
+        self.join(gateway, state, systemd)
+        assert systemd.unit.exists()
+        assert systemd.service.is_running
+        assert identity_in(state).service
+        assert "enabled and started" in systemd.said[-1]
+
+        leave(state, systemd.service, systemd.said.append)
+        assert not systemd.unit.exists()
+        assert not systemd.active.exists()
+        assert not state.exists()
+
+    def test_runs_again_whatever_becomes_of_joining_again(
+        self, gateway: HttpsGateway, state: Path, systemd: Systemd
+    ) -> None:
+        self.join(gateway, state, systemd)
+        for joins in (
+            lambda: self.join(gateway, state, systemd),
+            lambda: self.join(gateway, state, systemd, no=True),
+            lambda: self.join(gateway, state, systemd, tokens.make(b"other", "bootstrap", uuid4())),
+        ):
+            before = len(systemd.calls)
+            with suppress(TokenRefusedError):
+                joins()
+            assert f"stop {UNIT}" in systemd.calls[before:]
+            assert systemd.active.exists()
+            assert identity_in(state).service
+
+    def test_is_not_installed_where_it_is_not_wanted(
+        self, gateway: HttpsGateway, state: Path, systemd: Systemd, tmp_path: Path
+    ) -> None:
+        self.join(gateway, state, systemd, no=True)
+        assert "as wished" in systemd.said[-1]
+        self.join(gateway, tmp_path / "other", systemd)
+        assert "wireloom-agent run --state-dir" in systemd.said[-1]
+        assert not systemd.unit.exists()
+        assert not identity_in(state).service
 
 
 class TestRenewing:

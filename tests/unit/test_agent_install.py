@@ -1,4 +1,4 @@
-"""The systemd unit that joining installs. systemctl is a program that writes down what it is asked."""
+"""The systemd unit that joining installs."""
 
 from __future__ import annotations
 
@@ -10,39 +10,9 @@ import pytest
 from agent import install
 from agent.install import UNIT, Service, ServiceError, check_seen, own_program, rendered, shipped
 from events.errors import InvalidInputError
+from tests.support.systemd import Systemd
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "systemd" / UNIT
-
-
-class Systemd:
-    """A folder for units, and a systemctl that knows whether the unit is active."""
-
-    def __init__(self, folder: Path) -> None:
-        self.units = folder / "units"
-        self.units.mkdir()
-        self.unit = self.units / UNIT
-        self.active = folder / "active"
-        self.refuses = folder / "refuses"
-        self._calls = folder / "calls"
-        self.said: list[str] = []
-        program = folder / "systemctl"
-        program.write_text(
-            f"""#!/bin/sh
-echo "$@" >> {self._calls}
-if [ -e {self.refuses} ]; then echo "Access denied" >&2; exit 1; fi
-case "$*" in
-  is-active*) test -e {self.active} ;;
-  enable*|start*) touch {self.active} ;;
-  disable*|stop*) rm -f {self.active} ;;
-esac
-"""
-        )
-        program.chmod(0o755)
-        self.service = Service(self.said.append, unit_folder=self.units, running=self.units, systemctl=str(program))
-
-    @property
-    def calls(self) -> list[str]:
-        return self._calls.read_text().splitlines() if self._calls.exists() else []
 
 
 @pytest.fixture

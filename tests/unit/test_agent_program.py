@@ -42,6 +42,13 @@ def test_a_wrong_endpoint_or_hostname_is_refused(tmp_path: Path, capsys: pytest.
     assert "hostname" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("days", ["-1", "inf", "nan", "often"])
+def test_a_wrong_age_for_keys_is_refused(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["run", "--key-max-age", days])
+    assert "--key-max-age" in capsys.readouterr().err
+
+
 def test_no_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(links: Links, name: str, kind: str) -> None:
         raise DeviceError(f"Cannot create {name}: no {kind} here.")
