@@ -19,6 +19,7 @@ from services.gateway.authority import includes
 from services.gateway.http.app import routes
 from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import COOKIE
+from services.gateway.settings import Limits
 from tests.support.gateway import create_network, done, register_machine
 from tests.support.secured_plane import API, SecuredPlane, secured_plane
 
@@ -28,7 +29,7 @@ CSRF = "X-CSRF-Token"
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[SecuredPlane]:
-    async with secured_plane(tmp_path) as running:
+    async with secured_plane(tmp_path, limits=Limits(failures=1000)) as running:
         yield running
 
 

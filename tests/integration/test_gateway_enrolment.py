@@ -34,7 +34,7 @@ HOSTILE = (
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[SecuredPlane]:
-    async with secured_plane(tmp_path) as running:
+    async with secured_plane(tmp_path, limits=Limits(failures=1000)) as running:
         yield running
 
 
@@ -96,7 +96,7 @@ async def test_fifty_at_once_and_one_token(plane: SecuredPlane) -> None:
     answers = await asyncio.gather(*(stranger.post(ENROL, json=body) for body in bodies))
     let_in = [machine for machine, answer in zip(machines, answers, strict=True) if answer.is_success]
     assert len(let_in) == 1
-    assert {answer.status_code for answer in answers} <= {200, 403, 429}
+    assert sorted(answer.status_code for answer in answers) == [200] + 49 * [403]
     known = await done(admin.get(f"{API}/machines"))
     assert [item["uuid"] for item in known["items"]] == [str(let_in[0].id)]
     assert (await done(admin.get(f"{API}/mesh-networks")))["items"][0]["machine_count"] == 1
