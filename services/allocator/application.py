@@ -30,6 +30,7 @@ from services.allocator.decide import DECIDERS, most_events
 from services.allocator.desk import Decided, Desk
 from services.allocator.lookups import MAX_BATCH_EVENTS
 from services.allocator.mapper import EventMapper, SnapshotMapper
+from services.allocator.members import answer_again
 from services.allocator.memory import COMMANDS_KEPT, CommandMemory
 
 MAX_ATTEMPTS = 100
@@ -163,7 +164,9 @@ class Allocator(Application[UUID]):
     def _decide_one(self, desk: Desk, command: Command) -> Decided | Answer:
         try:
             recalled = self._memory.recall(command)
-            return recalled or desk.decide(command, DECIDERS[type(command)])
+            if recalled is not None:
+                return answer_again(desk, command, recalled)
+            return desk.decide(command, DECIDERS[type(command)])
         except WireloomError as refusal:
             return refusal
         except PersistenceError:

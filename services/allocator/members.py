@@ -7,7 +7,15 @@ from ipaddress import IPv4Address
 from uuid import UUID
 
 from events import cidr
-from events.commands import AssignMachine, AssignMachines, RegisterMembership, RotateKeys, UnassignMachine
+from events.commands import (
+    AssignMachine,
+    AssignMachines,
+    Command,
+    Outcome,
+    RegisterMembership,
+    RotateKeys,
+    UnassignMachine,
+)
 from events.domain import (
     Assignment,
     KeyRotationRequested,
@@ -79,6 +87,21 @@ def assign_machines(desk: Desk, command: AssignMachines) -> None:
             network_id=entry.network_id,
             assignments=tuple(assignments[start : start + ASSIGNMENTS_PER_EVENT]),
         )
+
+
+def answer_again(desk: Desk, command: Command, outcome: Outcome) -> Outcome:
+    """The answer to a command that was executed before, with those whom it found in the network already: the log does
+    not tell of them."""
+    if not isinstance(command, AssignMachines):
+        return outcome
+    told = {assignment.machine_id for assignment in outcome.assignments}
+    members = desk.network(command.network_id).members
+    present = tuple(
+        assignment_of(machine_id, members[machine_id])
+        for machine_id in dict.fromkeys(command.machine_ids)
+        if machine_id not in told and machine_id in members
+    )
+    return outcome.model_copy(update={"assignments": present + outcome.assignments}) if present else outcome
 
 
 def unassign_machine(desk: Desk, command: UnassignMachine) -> None:

@@ -309,6 +309,17 @@ class TestSentAgain:
             allocator.do(AssignMachine, **(fields | {"machine_id": uuid4()}))
         assert len(recorder.stored_events) == written
 
+    def test_many_that_are_assigned_again_are_all_told_also_those_who_were_there_before(
+        self, allocator: MemoryAllocator, recorder: PositionedRecorder
+    ) -> None:
+        office, everybody, command_id = network(allocator), machines(allocator, 3), uuid4()
+        address(allocator, office, everybody[1])
+        fields = {"command_id": command_id, "network_id": office, "machine_ids": everybody}
+        first = allocator.do(AssignMachines, **fields)
+        assert len(first.assignments) == 3
+        with MemoryAllocator(recorder) as restarted:
+            assert restarted.do(AssignMachines, **fields) == first
+
     @pytest.mark.parametrize("lost", ["acknowledgement", "write"])
     def test_a_lost_answer_neither_fails_nor_doubles(
         self, allocator: MemoryAllocator, recorder: PositionedRecorder, lost: str
