@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -80,7 +79,6 @@ def lifetime(access: Access) -> float:
         return 0.0
 
 
-def remaining(access: Access, now: float | None = None) -> float:
+def remaining(access: Access) -> float:
     """How many seconds access has left, by this machine's clock; negative when it is over."""
-    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return (access.expires_at - moment).total_seconds()
+    return access.expires_at.timestamp() - time.time()

@@ -76,8 +76,3 @@ class Belief:
                 self._log.error("the control plane's keys are refused", error=error.detail, hint=error.hint)
             else:
                 self.adopt(ring)
-
-
-def openly(machine_id: UUID) -> Belief:
-    """Believes what is not signed: for a control plane without keys."""
-    return Belief(machine_id, Judge(None), keep=lambda _: None, adopted=lambda: None)

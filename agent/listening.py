@@ -77,6 +77,7 @@ class Listener:
         self._syncing: asyncio.Task[None] | None = None
         self._doubts = 0
         self._parked: list[SignedRecord] = []
+        self._overflowed = 0
         self._unparking: asyncio.Task[None] | None = None
         self._attaching = asyncio.Lock()
         self._log = structlog.get_logger("agent").bind(scope=self.follower.scope)
@@ -119,6 +120,7 @@ class Listener:
                 task.cancel()
         self._syncing = self._unparking = None
         self._parked.clear()
+        self._overflowed = 0
         if client is None or subscription is None or client.is_closed:
             return
         try:
@@ -147,7 +149,7 @@ class Listener:
             verdict = self._belief.judge.judge(self.follower.scope, subject, body, signature)
             if isinstance(verdict, Entry):
                 self._hear(verdict)
-            elif verdict.unknown_key and len(self._parked) < _MAX_PARKED:
+            elif verdict.unknown_key:
                 self._park(SignedRecord(subject=subject, payload=body.decode(errors="replace"), signature=signature))
             else:
                 self._refuse(verdict, subject)
@@ -168,8 +170,12 @@ class Listener:
             self.resync()
 
     def _park(self, said: SignedRecord) -> None:
-        """Keep what is signed with an unknown key until the ring was asked for."""
-        self._parked.append(said)
+        """Keep what is signed with an unknown key until the ring was asked for; of many, the first ones: they speak for
+        the rest."""
+        if len(self._parked) < _MAX_PARKED:
+            self._parked.append(said)
+        else:
+            self._overflowed += 1
         if self._client is not None and (self._unparking is None or self._unparking.done()):
             self._unparking = self._spawn(self._unpark(self._client))
 
@@ -183,11 +189,15 @@ class Listener:
                 await backoff.wait()
                 continue
             parked, self._parked = self._parked, []
+            overflowed, self._overflowed = self._overflowed, 0
             refused = [(said, verdict) for said in parked if isinstance(verdict := self._judge(said), Refusal)]
             for said, verdict in refused:
                 self._refuse(verdict, said.subject)
             if len(refused) < len(parked):
                 self.resync()
+                continue
+            for _ in range(overflowed):
+                self._belief.refuse("forged", "it came with others that are forged", subject=self.follower.scope)
 
     # -- answers
 

@@ -20,7 +20,7 @@ from events.client import BusClient
 from events.records import Heartbeat, PeerRecord, Record, SignedRecord, SubjectRecord, SyncReply
 from events.subjects import machine_membership, network_peer
 from events.trust.keys import generate
-from events.trust.signing import Ring, Signer
+from events.trust.signing import SIGNATURE_HEADER, Ring, Signer
 from tests.support.device_contract import a_key
 from tests.support.fake_door import FakeControlPlane, FakeDoor
 from tests.support.fake_gateway import FakeGateway
@@ -239,6 +239,24 @@ async def test_records_that_are_signed_anew_are_no_replays(world: World) -> None
             if subject.startswith("state.network."):
                 await world.gateway.repeat(world.model.signed(SubjectRecord(subject=subject, record=record)))
         await wait_until(lambda: world.door.kept, what="the ring is kept")
+        await world.settled()
+        assert not world.beat().refused
+
+
+async def test_many_records_that_are_signed_anew_at_once_are_no_forgeries(world: World) -> None:
+    await add_peers(world.gateway, range(2, 5))
+    async with world.machine.running():
+        await assigned(world.gateway, world.machine)
+        await add_peers(world.gateway, range(5, 99))
+        await world.settled()
+        world.model.signer = world.plane.rotate()
+        world.gateway.ring = world.plane.ring
+        assert world.gateway.speaker is not None
+        for subject, record in list(world.model.records.items()):
+            if subject.startswith("state.network."):
+                said = world.model.signed(SubjectRecord(subject=subject, record=record))
+                headers = {SIGNATURE_HEADER: said.signature}
+                await world.gateway.speaker.publish(said.subject, said.payload.encode(), headers=headers)
         await world.settled()
         assert not world.beat().refused
 
