@@ -168,8 +168,7 @@ def _token(from_stdin: bool, around: Surroundings) -> str:
             "There is no token to sign in with.",
             hint="Give it on the standard input with --token-stdin, or in WIRELOOM_TOKEN.",
         )
-    typed: str = typer.prompt("Token (it does not show)", hide_input=True, err=True)
-    return credentials.checked_token(typed.strip(), "What was typed")
+    return credentials.checked_token(around.ask_secret("Token (it does not show): ").strip(), "What was typed")
 
 
 def _who(session: Json) -> str:

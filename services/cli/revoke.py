@@ -102,11 +102,11 @@ def _show_receipts(session: Session, machine: Json, timeout: float) -> None:
         now = _found(session.api, path)
         if now is None:
             return None
+        tell(receipts.progress(now))
         for line in receipts.news(heard[-1] if heard else None, now):
             if not session.as_json:
                 session.err.print(line, soft_wrap=True)
         heard.append(now)
-        tell(receipts.progress(now))
         return now if not receipts.pending(now, online=True) else None
 
     with session.working("Waiting for the machines") as tell:

@@ -49,6 +49,7 @@ class Surroundings:
     transport: httpx2.BaseTransport | None = None
     pause: Callable[[float], None] = time.sleep
     interactive: Callable[[], bool] = lambda: sys.stdin.isatty() and sys.stderr.isatty()
+    ask_secret: Callable[[str], str] = getpass.getpass
 
 
 class Session:

@@ -203,8 +203,9 @@ def wireloom(gateway: Secured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("TERM", "dumb")
 
-    def run(*arguments: str, typed: str | None = None, piped: str | None = None) -> Result:
-        surroundings = Surroundings(httpx2.MockTransport(gateway), lambda _: None, lambda: typed is not None)
+    def run(*arguments: str, typed: str | None = None, secret: str = "", piped: str | None = None) -> Result:
+        person = lambda: typed is not None, lambda _: secret
+        surroundings = Surroundings(httpx2.MockTransport(gateway), lambda _: None, *person)
         return CliRunner().invoke(main.app, arguments, obj=surroundings, input=typed or piped)
 
     return run
@@ -218,7 +219,7 @@ def signed_in(wireloom: Run) -> Run:
 
 class TestLogin:
     def test_a_person_compares_the_fingerprint_and_types_the_token(self, wireloom: Run, gateway: Secured) -> None:
-        result = wireloom("login", URL, typed=f"y\n{TOKEN}\n")
+        result = wireloom("login", URL, typed="y\n", secret=TOKEN)
         assert result.exit_code == 0, result
         assert trust.fingerprint(CA) in result.stderr
         assert "as admin with the role admin, until 2026-03-31 10:00:00" in result.stdout
@@ -227,9 +228,9 @@ class TestLogin:
         assert gateway.shown == {f"Bearer {TOKEN}"}
 
     def test_another_fingerprint_means_no_token(self, wireloom: Run, gateway: Secured) -> None:
-        result = wireloom("login", URL, typed=f"n\n{TOKEN}\n")
+        result = wireloom("login", URL, typed="n\n", secret=TOKEN)
         assert result.exit_code == 1
-        refused = wireloom("login", URL, "--ca-sha256", "0" * 64, typed=f"{TOKEN}\n").exception
+        refused = wireloom("login", URL, "--ca-sha256", "0" * 64, typed="", secret=TOKEN).exception
         assert isinstance(refused, trust.CertificateError)
         assert credentials.stored() is None
         assert gateway.shown == set()
@@ -248,14 +249,16 @@ class TestLogin:
 
     def test_nobody_hides_a_second_authority_behind_the_first(self, wireloom: Run, gateway: Secured) -> None:
         gateway.ca = CA + Authority.made().certificate
-        assert wireloom("login", URL, "--ca-sha256", trust.fingerprint(CA), typed=f"{TOKEN}\n").exit_code == 0
+        assert wireloom("login", URL, "--ca-sha256", trust.fingerprint(CA), typed="", secret=TOKEN).exit_code == 0
         assert credentials.stored() == Login(URL, TOKEN, CA)
 
     def test_what_the_system_believes_needs_no_comparing(self, wireloom: Run, gateway: Secured) -> None:
         gateway.believed, gateway.ca = True, None
         assert wireloom("login", URL, "--token-stdin", piped=f"{TOKEN}\n").exit_code == 0
         assert credentials.stored() == Login(URL, TOKEN)
-        assert isinstance(wireloom("login", URL, "--ca-sha256", "0" * 64, typed=f"{TOKEN}\n").exception, NotFoundError)
+        assert isinstance(
+            wireloom("login", URL, "--ca-sha256", "0" * 64, typed="", secret=TOKEN).exception, NotFoundError
+        )
 
     def test_an_authority_in_the_environment(
         self, wireloom: Run, gateway: Secured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -295,7 +298,7 @@ class TestLogin:
         assert credentials.stored() == Login(URL, TOKEN, CA)
 
     def test_no_token_is_asked_for_where_it_would_go_in_the_clear(self, wireloom: Run, gateway: Secured) -> None:
-        refused = wireloom("login", "http://192.0.2.1:7480", typed=f"{TOKEN}\n").exception
+        refused = wireloom("login", "http://192.0.2.1:7480", typed="", secret=TOKEN).exception
         assert "in the clear" in str(refused)
         assert gateway.requests == []
 
@@ -308,8 +311,8 @@ class TestLogin:
         def bad(request: httpx2.Request) -> httpx2.Response:
             raise unbelieved(code)
 
-        surroundings = Surroundings(httpx2.MockTransport(bad), lambda _: None, lambda: True)
-        result = CliRunner().invoke(main.app, ["login", URL], obj=surroundings, input=f"y\n{TOKEN}\n")
+        surroundings = Surroundings(httpx2.MockTransport(bad), lambda _: None, lambda: True, lambda _: TOKEN)
+        result = CliRunner().invoke(main.app, ["login", URL], obj=surroundings, input="y\n")
         assert isinstance(result.exception, trust.CertificateError)
         assert said in str(result.exception)
         assert credentials.stored() is None
