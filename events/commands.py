@@ -294,6 +294,8 @@ class IssueApiToken(Command):
     secret_hash: SecretHash
     lifetime: Lifetime | None = None
     """None: until it is revoked; for a session always `SESSION_LIFETIME`."""
+    begun_with: UUID | None = None
+    """For a session: the account's API token that it was begun with, and ends with."""
 
 
 class RevokeApiToken(Command):

@@ -257,7 +257,8 @@ class AccountDeleted(DomainEvent):
 
 
 class ApiTokenIssued(DomainEvent):
-    """A token was made that speaks for an account, with at most `role`. `use` tells a browser's session apart."""
+    """A token was made that speaks for an account, with at most `role`. `use` tells a browser's session apart, which
+    ends with the token that it was `begun_with`."""
 
     kind = "access.api_token_issued"
 
@@ -268,10 +269,11 @@ class ApiTokenIssued(DomainEvent):
     use: TokenUse
     secret_hash: SecretHash
     expires_at: Moment | None
+    begun_with: UUID | None = None
 
 
 class ApiTokenRevoked(DomainEvent):
-    """An API token speaks for nobody any more."""
+    """An API token, with the sessions that were begun with it, speaks for nobody any more."""
 
     kind = "access.api_token_revoked"
 

@@ -126,6 +126,8 @@ class FormerTokenRecord(Tolerant):
 
     token_id: UUID
     expires_at: Moment | None
+    account_id: UUID | None = None
+    """Whose it was."""
 
 
 class ApiTokenRecord(Tolerant):
@@ -141,6 +143,8 @@ class ApiTokenRecord(Tolerant):
     secret_hash: SecretHash
     created_at: Moment
     expires_at: Moment | None
+    begun_with: UUID | None = None
+    """Of a session: the token that it ends with."""
 
 
 Body = Annotated[

@@ -68,6 +68,8 @@ class ApiToken:
     use: TokenUse
     secret_hash: str
     expires_at: datetime | None
+    begun_with: UUID | None = None
+    """Of a session: the token that it ends with."""
 
     def is_expired(self, now: datetime) -> bool:
         """Whether it speaks for nobody any more by now."""
@@ -198,7 +200,14 @@ def _account_deleted(access: Access, event: AccountDeleted) -> Access:
 
 def _api_token_issued(access: Access, event: ApiTokenIssued) -> Access:
     token = ApiToken(
-        event.token_id, event.account_id, event.name, event.role, event.use, event.secret_hash, event.expires_at
+        event.token_id,
+        event.account_id,
+        event.name,
+        event.role,
+        event.use,
+        event.secret_hash,
+        event.expires_at,
+        event.begun_with,
     )
     account = access.accounts[event.account_id]
     account = replace(account, token_ids=account.token_ids.insert(event.token_id))
@@ -211,7 +220,10 @@ def _api_token_issued(access: Access, event: ApiTokenIssued) -> Access:
 
 
 def _api_token_revoked(access: Access, event: ApiTokenRevoked) -> Access:
-    return _without_token(access, access.api_tokens[event.token_id])
+    for token in access.tokens_of(access.accounts[event.account_id]):
+        if event.token_id in (token.token_id, token.begun_with):
+            access = _without_token(access, token)
+    return access
 
 
 def _without_token(access: Access, token: ApiToken) -> Access:

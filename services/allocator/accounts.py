@@ -23,9 +23,17 @@ from events.domain import (
     ApiTokenIssued,
     ApiTokenRevoked,
 )
-from events.errors import ForbiddenError, IdTakenError, LastAdminError, NameTakenError, NotFoundError
+from events.errors import (
+    ForbiddenError,
+    IdTakenError,
+    InvalidInputError,
+    LastAdminError,
+    NameTakenError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from events.fields import AccountRole, check_label
-from services.allocator.access import Account
+from services.allocator.access import Account, ApiToken
 from services.allocator.desk import Desk
 from services.allocator.enrolment import require_new_token
 from services.allocator.lookups import require_free_id
@@ -99,6 +107,7 @@ def issue_api_token(desk: Desk, command: IssueApiToken) -> None:
             field="role",
         )
     now = desk.now()
+    began = _beginning(desk, account, command, now)
     if command.use == "api":
         _require_free_token_name(desk, account, name, now)
     expired = [token.token_id for token in desk.access.tokens_of(account) if token.is_expired(now)]
@@ -111,14 +120,17 @@ def issue_api_token(desk: Desk, command: IssueApiToken) -> None:
         role=command.role,
         use=command.use,
         secret_hash=command.secret_hash,
-        expires_at=_expiry(command, now),
+        expires_at=_expiry(command, now, began),
+        begun_with=command.begun_with,
     )
     for token_id in expired[:SWEPT_AT_ONCE]:
-        desk.record(ApiTokenRevoked, ACCESS_ID, token_id=token_id, account_id=account.account_id)
+        if token_id in desk.access.api_tokens:  # it may have gone with the token that it was begun with
+            desk.record(ApiTokenRevoked, ACCESS_ID, token_id=token_id, account_id=account.account_id)
 
 
 def revoke_api_token(desk: Desk, command: RevokeApiToken) -> None:
-    """The token speaks for nobody any more; nothing happens where it was revoked already."""
+    """The token speaks for nobody any more, nor do the sessions that were begun with it; nothing happens where it was
+    revoked already."""
     if command.token_id in desk.access.revoked_api_tokens:
         return
     token = desk.access.api_tokens.get(command.token_id)
@@ -176,7 +188,25 @@ def _require_free_token_name(desk: Desk, account: Account, name: str, now: datet
         )
 
 
-def _expiry(command: IssueApiToken, now: datetime) -> datetime | None:
+def _beginning(desk: Desk, account: Account, command: IssueApiToken, now: datetime) -> ApiToken | None:
+    """The token that a session is begun with, if that is told. Raises where it does not count."""
+    if command.begun_with is None:
+        return None
+    if command.use != "session":
+        raise InvalidInputError(
+            "Only a session is begun with a token.", hint="Leave out `begun_with`.", field="begun_with"
+        )
+    began = desk.access.api_tokens.get(command.begun_with)
+    counts = began is not None and began.use == "api" and not began.is_expired(now)
+    if began is None or not counts or began.account_id != account.account_id:
+        raise UnauthenticatedError(
+            "The token is unknown, expired or revoked.", hint="Sign in again with a token that counts."
+        )
+    return began
+
+
+def _expiry(command: IssueApiToken, now: datetime, began: ApiToken | None) -> datetime | None:
     if command.use == "session":
-        return now + SESSION_LIFETIME
+        end = now + SESSION_LIFETIME
+        return end if began is None or began.expires_at is None else min(end, began.expires_at)
     return None if command.lifetime is None else now + LIFETIMES[command.lifetime]

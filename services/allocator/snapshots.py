@@ -20,7 +20,7 @@ from services.allocator.access import Access, Account, ApiToken, BootstrapToken,
 from services.allocator.addresses import AddressSet
 from services.allocator.aggregates import Aggregate, Member, Network, NetworkEntry, Registry
 
-FORMAT = 2
+FORMAT = 3
 """Rises when the bytes change; a snapshot of another format is passed over."""
 
 Large = Registry | Access | Network
@@ -130,7 +130,16 @@ def _access_fields(access: Access) -> dict[str, Any]:
         "identities": [[each.machine_id, each.identity_key, each.revoked] for each in access.identities.values()],
         "accounts": [[account.account_id, account.name, account.role] for account in access.accounts.values()],
         "tokens": [
-            [token.token_id, token.account_id, token.name, token.role, token.use, token.secret_hash, token.expires_at]
+            [
+                token.token_id,
+                token.account_id,
+                token.name,
+                token.role,
+                token.use,
+                token.secret_hash,
+                token.expires_at,
+                token.begun_with,
+            ]
             for token in access.api_tokens.values()
         ],
         "revoked_tokens": list(access.revoked_api_tokens),
@@ -145,8 +154,17 @@ def _access(snapshot: Snapshot, fields: dict[str, Any]) -> Access:
     ]
     identities = [Identity(UUID(machine_id), key, revoked) for machine_id, key, revoked in fields["identities"]]
     tokens = [
-        ApiToken(UUID(token_id), UUID(account_id), name, role, use, secret_hash, expires_at and _moment(expires_at))
-        for token_id, account_id, name, role, use, secret_hash, expires_at in fields["tokens"]
+        ApiToken(
+            UUID(token_id),
+            UUID(account_id),
+            name,
+            role,
+            use,
+            secret_hash,
+            expires_at and _moment(expires_at),
+            _id(begun_with),
+        )
+        for token_id, account_id, name, role, use, secret_hash, expires_at, begun_with in fields["tokens"]
     ]
     token_ids: defaultdict[UUID, list[UUID]] = defaultdict(list)
     for token in tokens:

@@ -14,7 +14,14 @@ from uuid import UUID
 
 from events.errors import NotFoundError
 from events.fields import AccountRole
-from events.records import AccountRecord, ApiTokenRecord, BootstrapTokenRecord, IdentityRecord, Record
+from events.records import (
+    AccountRecord,
+    ApiTokenRecord,
+    BootstrapTokenRecord,
+    FormerTokenRecord,
+    IdentityRecord,
+    Record,
+)
 from services.gateway.authority import lower
 
 _R = TypeVar("_R")
@@ -48,6 +55,7 @@ class AccessView:
         self._api_tokens: dict[UUID, ApiTokenRecord] = {}
         self._by_hash: dict[str, UUID] = {}
         self._names: dict[UUID, str] = {}
+        self._owners: dict[UUID, UUID] = {}
 
     def apply(self, subject: str, record: Record) -> None:
         """Take in the record that stands under `state.access.<part>.<id>`."""
@@ -65,6 +73,9 @@ class AccessView:
                 self._api_tokens[item] = record.body
                 self._names[item] = record.body.name
                 self._by_hash[record.body.secret_hash] = item
+            case FormerTokenRecord(account_id=UUID() as owner):
+                self._owners[item] = owner
+                self._drop_token(item)
             case _:
                 self._drop(part, item)
 
@@ -95,6 +106,10 @@ class AccessView:
     def api_token(self, token_id: UUID) -> ApiTokenRecord:
         """An API token. Raises `NotFoundError`."""
         return _found(self._api_tokens, token_id, "API token")
+
+    def former_owner(self, token_id: UUID) -> UUID | None:
+        """The account that an API token spoke for that was revoked; None where that is not known."""
+        return self._owners.get(token_id)
 
     def api_tokens(self) -> list[ApiTokenRecord]:
         """All API tokens that were not revoked, also expired ones and browsers' sessions, the oldest first."""

@@ -122,6 +122,7 @@ class AccessList:
             secret_hash=event.secret_hash,
             created_at=event.time,
             expires_at=event.expires_at,
+            begun_with=event.begun_with,
         )
         self.hold_token(record)
         draft.put(access("token", event.token_id), record)
@@ -129,8 +130,9 @@ class AccessList:
 
     def _api_token_revoked(self, event: ApiTokenRevoked, draft: Draft) -> None:
         account = self.accounts[event.account_id]
-        if event.token_id in account.token_ids:
-            self._drop_tokens([event.token_id], event.time, draft)
+        ended = [each for each in account.token_ids if event.token_id in (each, self.tokens[each].begun_with)]
+        if ended:
+            self._drop_tokens(sorted(ended), event.time, draft)
         else:
             # It expired and may be purged, so nothing is written under its subject any more.
             draft.put(access("account", event.account_id), account.record)
@@ -149,7 +151,8 @@ class AccessList:
 
     def _drop_tokens(self, token_ids: Collection[UUID], time: datetime, draft: Draft) -> None:
         for token_id in token_ids:
-            record = FormerTokenRecord(token_id=token_id, expires_at=self._forget_token(token_id).expires_at)
+            token = self._forget_token(token_id)
+            record = FormerTokenRecord(token_id=token_id, expires_at=token.expires_at, account_id=token.account_id)
             draft.put(access("token", token_id), record)
         self._purge_expired(token_ids, time, draft)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -287,6 +289,11 @@ async def test_everybody_manages_his_own_tokens_only(plane: SecuredPlane) -> Non
     assert (await done(admin.get(f"{API}/tokens", params={"account_uuid": bens})))["total"] == 1
     assert (await ann.delete(f"{API}/tokens/{made['uuid']}")).status_code == 204
     await refused((await plane.client(made["token"])).get(f"{API}/session"), 401)
+    gone = await plane.position()
+    assert (await ann.delete(f"{API}/tokens/{made['uuid']}")).status_code == 204, "a repetition of one's own"
+    await refused(ben.delete(f"{API}/tokens/{made['uuid']}"), 404)
+    assert (await admin.delete(f"{API}/tokens/{made['uuid']}")).status_code == 204
+    assert await plane.position() == gone
 
 
 async def test_there_is_always_an_admin(plane: SecuredPlane) -> None:
@@ -376,6 +383,30 @@ async def test_a_browser_signs_in_and_out(plane: SecuredPlane) -> None:
     assert f'{COOKIE}=""' in out.headers["set-cookie"]
     await refused(browser.get(f"{API}/session"), 401)
     assert (await (await plane.admin()).get(f"{API}/session")).is_success
+
+
+async def test_a_session_ends_with_the_token_that_began_it(plane: SecuredPlane) -> None:
+    ann = await plane.client(await plane.token_of("ann", "operator"))
+    made = await done(ann.post(f"{API}/tokens", json={"name": "short", "lifetime": "10m"}))
+    response = await (await plane.client()).post(f"{API}/session", json={"token": made["token"]})
+    session, headers = response.cookies[COOKIE], {CSRF: response.json()["csrf_token"]}
+    assert response.json()["expires_at"] == made["expires_at"]
+    assert 500 <= int(re.findall("max-age=([0-9]+)", response.headers["set-cookie"].lower())[0]) <= 600
+    browser = await plane.client(Cookie=f"{COOKIE}={session}")
+    assert (await browser.get(f"{API}/session")).is_success
+
+    async with browser.stream("GET", f"{API}/events/stream") as stream:
+        assert (await ann.delete(f"{API}/tokens/{made['uuid']}")).status_code == 204
+        before = await plane.position()
+        async with asyncio.timeout(10):
+            async for _ in stream.aiter_bytes():
+                pass
+    await refused(browser.get(f"{API}/session"), 401)
+    change = {"name": "office", "network_cidr": "172.16.0.0/24"}
+    await refused(browser.post(f"{API}/mesh-networks", json=change, headers=headers), 401)
+    names = {token["name"] for token in (await done(ann.get(f"{API}/tokens")))["items"]}
+    assert not any(name.startswith("browser-") for name in names)
+    assert await plane.position() == before
 
 
 async def test_a_change_from_a_browser_needs_the_sessions_own_mark(plane: SecuredPlane) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from events.domain import (
     AccountDeleted,
     ApiTokenIssued,
+    ApiTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
     MachineEnrolled,
@@ -127,6 +128,10 @@ def test_the_number_of_records_follows_what_changed(history: History) -> None:
             issued = [one for one in history.events if isinstance(one, ApiTokenIssued)]
             tokens = sum(one.account_id == event.account_id for one in issued)
             assert 1 <= len(derived.records) <= 1 + tokens, "its tokens are gone as well"
+        elif isinstance(event, ApiTokenRevoked):
+            issued = [one for one in history.events if isinstance(one, ApiTokenIssued)]
+            sessions = sum(one.begun_with == event.token_id for one in issued)
+            assert 1 <= len(derived.records) <= 1 + sessions, "the sessions that were begun with it are gone as well"
         else:
             assert len(derived.records) == _expected_records(event, keyed)
 

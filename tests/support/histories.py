@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -58,6 +59,8 @@ class History:
         """The identity keys of the machines that have enrolled and were not revoked."""
         self.accounts: dict[UUID, set[UUID]] = {}
         """Each account's API tokens."""
+        self._sessions: defaultdict[UUID, set[UUID]] = defaultdict(set)
+        """The sessions that were begun with each API token."""
         self._revoked: set[UUID] = set()
         self._generations: dict[tuple[UUID, UUID], int] = {}
         self._passed = timedelta()
@@ -205,7 +208,7 @@ class History:
         self._record(AccountDeleted, ACCESS_ID, account_id=account_id, name=f"account-{account_id.hex[:8]}")
         del self.accounts[account_id]
 
-    def issue_api_token(self, account_id: UUID, *, is_session: bool = False) -> UUID:
+    def issue_api_token(self, account_id: UUID, *, is_session: bool = False, begun_with: UUID | None = None) -> UUID:
         token_id = self._uuid()
         self._record(
             ApiTokenIssued,
@@ -217,8 +220,11 @@ class History:
             use="session" if is_session else "api",
             secret_hash=self._random.randbytes(32).hex(),
             expires_at=self._now() + timedelta(hours=12) if is_session else None,
+            begun_with=begun_with,
         )
         self.accounts[account_id].add(token_id)
+        if begun_with is not None:
+            self._sessions[begun_with].add(token_id)
         return token_id
 
     def let_pass(self, time: timedelta) -> None:
@@ -227,7 +233,7 @@ class History:
 
     def revoke_api_token(self, account_id: UUID, token_id: UUID) -> None:
         self._record(ApiTokenRevoked, ACCESS_ID, token_id=token_id, account_id=account_id)
-        self.accounts[account_id].remove(token_id)
+        self.accounts[account_id] -= {token_id, *self._sessions.pop(token_id, ())}
 
     def join(self, network_id: UUID) -> UUID:
         """A new machine, assigned and announced."""
@@ -288,8 +294,11 @@ class History:
                 lambda: self.let_pass(timedelta(hours=pick((1, 12)))),
             ]
         if tokens:
-            possible += [lambda: self.revoke_api_token(*pick(tokens))]
+            possible += [lambda: self.revoke_api_token(*pick(tokens)), lambda: self._sign_in(*pick(tokens))]
         return possible
+
+    def _sign_in(self, account_id: UUID, token_id: UUID) -> None:
+        self.issue_api_token(account_id, is_session=True, begun_with=token_id)
 
     def _leave_networks(self, machine_id: UUID) -> None:
         for network_id, members in self.networks.items():

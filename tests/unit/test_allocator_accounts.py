@@ -40,10 +40,12 @@ from events.errors import (
     ConflictError,
     ForbiddenError,
     IdTakenError,
+    InvalidInputError,
     InvalidNameError,
     LastAdminError,
     NameTakenError,
     NotFoundError,
+    UnauthenticatedError,
 )
 from events.trust.keys import generate
 from services.allocator import snapshots
@@ -289,6 +291,45 @@ class TestApiTokens:
         assert not allocator.do(RevokeApiToken, token_id=token_id).changed
         assert not access(allocator).api_tokens
 
+    def test_a_session_ends_with_the_token_that_began_it(
+        self, allocator: MemoryAllocator, recorder: PositionedRecorder
+    ) -> None:
+        alice = an_account(allocator)
+        token_id, other = a_token(allocator, alice), a_token(allocator, alice, "other")
+        sessions = [a_token(allocator, alice, use="session", begun_with=token_id) for _ in range(2)]
+        kept = a_token(allocator, alice, use="session", begun_with=other)
+        allocator.do(RevokeApiToken, token_id=token_id)
+        assert isinstance(log(recorder)[-2], ApiTokenIssued), "one event says it all"
+        assert set(access(allocator).api_tokens) == {other, kept}
+        assert not allocator.do(RevokeApiToken, token_id=sessions[0]).changed
+        allocator.refuses(IdTakenError, IssueApiToken, **token_fields(alice, "new", token_id=sessions[1]))
+
+    def test_a_session_is_begun_with_a_token_of_the_same_account_that_counts(self, allocator: MemoryAllocator) -> None:
+        alice, bob = an_account(allocator), an_account(allocator, "bob")
+        bobs, short = a_token(allocator, bob), a_token(allocator, alice, lifetime="10m")
+        revoked = a_token(allocator, alice, "gone")
+        session = a_token(allocator, alice, use="session", begun_with=short)
+        allocator.do(RevokeApiToken, token_id=revoked)
+        for wrong in (bobs, revoked, session, uuid4()):
+            fields = token_fields(alice, "s", use="session", begun_with=wrong)
+            allocator.refuses(UnauthenticatedError, IssueApiToken, **fields)
+        allocator.refuses(InvalidInputError, IssueApiToken, **token_fields(alice, "s", begun_with=short))
+        assert access(allocator).api_tokens[session].expires_at == MOMENT + timedelta(minutes=10), "no longer than it"
+        allocator.moment += timedelta(minutes=10)
+        allocator.refuses(
+            UnauthenticatedError, IssueApiToken, **token_fields(alice, "s", use="session", begun_with=short)
+        )
+
+    def test_a_token_and_its_sessions_that_have_expired_are_swept_up_together(self, allocator: MemoryAllocator) -> None:
+        alice = an_account(allocator)
+        for number in range(3):
+            begun_with = a_token(allocator, alice, f"t{number}", lifetime="10m")
+            for _ in range(2):
+                a_token(allocator, alice, use="session", begun_with=begun_with)
+        allocator.moment += timedelta(minutes=10)
+        kept = a_token(allocator, alice)
+        assert set(access(allocator).api_tokens) == {kept}
+
 
 def test_nobody_gets_the_answer_to_another_s_command_by_its_id(
     allocator: MemoryAllocator, recorder: PositionedRecorder
@@ -307,8 +348,7 @@ def test_nobody_gets_the_answer_to_another_s_command_by_its_id(
 
 def test_a_snapshot_is_the_access_list_as_it_was(allocator: MemoryAllocator) -> None:
     alice, bob = an_account(allocator), an_account(allocator, "Bob", "operator")
-    a_token(allocator, alice, lifetime="7d")
-    a_token(allocator, alice, use="session")
+    a_token(allocator, alice, use="session", begun_with=a_token(allocator, alice, lifetime="7d"))
     allocator.do(RevokeApiToken, token_id=a_token(allocator, bob))
     allocator.do(DeleteAccount, account_id=an_account(allocator, "carol"))
     secret_hash, network_id = a_secret(), uuid4()

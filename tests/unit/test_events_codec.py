@@ -186,9 +186,11 @@ GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
             "use": "session",
             "secret_hash": HASH,
             "expires_at": None,
+            "begun_with": NETWORK,
         },
         "access.api_token_issued:1",
-        f'{T},{A},"name":"ci","role":"operator","use":"session","secret_hash":"{HASH}","expires_at":null}}',
+        f'{T},{A},"name":"ci","role":"operator","use":"session","secret_hash":"{HASH}","expires_at":null,'
+        f'"begun_with":"{NETWORK}"}}',
     ),
     ApiTokenRevoked: (
         {"token_id": TOKEN, "account_id": ACCOUNT},

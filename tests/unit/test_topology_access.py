@@ -157,7 +157,29 @@ def test_a_token_that_was_revoked_has_no_secret_left_and_says_when_it_would_have
     run.history.revoke_api_token(account_id, token_id)
     (revoked,) = run.derived().records
     assert revoked.subject == access("token", token_id)
-    assert revoked.record.body == FormerTokenRecord(token_id=token_id, expires_at=event.expires_at)
+    assert revoked.record.body == FormerTokenRecord(
+        token_id=token_id, expires_at=event.expires_at, account_id=account_id
+    )
+
+
+def test_a_session_ends_with_the_token_that_began_it(run: Run) -> None:
+    account_id = run.history.create_account()
+    token_id = run.history.issue_api_token(account_id)
+    session = run.history.issue_api_token(account_id, is_session=True, begun_with=token_id)
+    kept = run.history.issue_api_token(account_id, is_session=True, begun_with=run.history.issue_api_token(account_id))
+    issued = {record.subject: record.record.body for record in run.derived().records}[access("token", session)]
+    assert isinstance(issued, ApiTokenRecord)
+    assert issued.begun_with == token_id
+    again = Run()
+    again.topology = restore(run.state())[0]
+    run.history.revoke_api_token(account_id, token_id)
+    records = run.derived().records
+    assert {record.subject for record in records} == {access("token", token_id), access("token", session)}
+    assert all(isinstance(record.record.body, FormerTokenRecord) for record in records)
+    assert access("token", kept) in run.subjects()
+    assert again.topology.apply(len(run.history.events), run.history.events[-1]).records == records, (
+        "as after a restart"
+    )
 
 
 def test_sessions_do_not_pile_up_and_what_was_revoked_is_told_until_it_would_have_expired(run: Run) -> None:

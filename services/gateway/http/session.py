@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Request
@@ -54,11 +55,12 @@ async def show_session(request: Request, admission: Admitting, speaker: Speaking
     dependencies=[ANYBODY, PLAIN, Depends(check_json)],
 )
 async def sign_in(request: Request, gateway: Served, admission: Admitting, body: SessionCreate) -> Response:
-    """Sign a browser in: for twelve hours, with what the given API token may do."""
+    """Sign a browser in: with what the given API token may do, for twelve hours or until that token ends."""
     speaker = await speaker_with(gateway, body.token.get_secret_value(), "api", address_of(request))
     session, token = await _begin(gateway, admission.mint, speaker)
     response = json_response(session_view(session, csrf_token(admission.mint, token)), 201)
-    seconds = int(SESSION_LIFETIME.total_seconds())
+    began = session.token.created_at
+    seconds = math.ceil(((session.token.expires_at or began + SESSION_LIFETIME) - began).total_seconds())
     response.set_cookie(COOKIE, token, seconds, path="/", secure=True, httponly=True, samesite="strict")
     return response
 
@@ -87,6 +89,7 @@ async def _begin(gateway: Gateway, mint: bytes, speaker: Speaker) -> tuple[Speak
             name=f"browser-{token_id.hex[:8]}",
             role=speaker.role,
             use="session",
+            begun_with=speaker.token.token_id,
             secret_hash=tokens.hashed(token),
         )
     )

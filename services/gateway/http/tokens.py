@@ -85,12 +85,13 @@ async def issue_token(change: Changing, admission: Admitting, speaker: Speaking,
 async def revoke_token(change: Changing, speaker: Speaking, uuid: UUID) -> Response:
     """Have an API token speak for nobody any more: one of the caller's own that may do no more than he; for an admin,
     any."""
+    access = change.gateway.mirror.access
     try:
-        record = change.gateway.mirror.access.api_token(uuid)
+        record = access.api_token(uuid)
         require(speaker, record.role if _is_own(speaker, record) else "admin")
     except NotFoundError:
         # For an admin, the allocator knows whether this is a repetition. Others' could be another's newest token.
-        if not includes(speaker.role, "admin"):
+        if not includes(speaker.role, "admin") and access.former_owner(uuid) != speaker.account.account_id:
             raise
     outcome = await change.give(RevokeApiToken(command_id=change.command_id, actor=change.actor, token_id=uuid))
     return await change.answer(outcome, 204, PATH)
