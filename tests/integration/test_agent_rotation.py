@@ -142,7 +142,7 @@ async def test_the_old_key_is_used_until_the_records_show_the_new_one(gateway: F
         await wait_until(lambda: has_right_peers(gateway, machine))
 
 
-async def test_two_requests_in_a_row_are_two_keys(gateway: FakeGateway, machine: Machine) -> None:
+async def test_two_requests_in_a_row_are_both_answered(gateway: FakeGateway, machine: Machine) -> None:
     async with machine.running():
         await assigned(gateway, machine)
         old = used(machine)
@@ -150,7 +150,8 @@ async def test_two_requests_in_a_row_are_two_keys(gateway: FakeGateway, machine:
         await request(gateway, machine)
         await wait_until(lambda: kept(machine).generation == 2, what="the answer to the second")
         await wait_until(lambda: shown(gateway, machine) == used(machine) != old)
-        assert sum(change.private_key is not None for change in changes(machine)) == 3, "the first, and two more"
+        # The second may come before the first is answered: then one new key answers both.
+        assert sum(change.private_key is not None for change in changes(machine)) in {2, 3}
         assert kept(machine).next_key is None
 
 
