@@ -120,15 +120,16 @@ class Admission:
         self._spend(request.challenge)
         if not proof.is_proven(request.identity_key, proof.ENROL, request.machine_id, request.challenge, request.proof):
             raise _unproven()
-        outcome = await self._commander.give(_enrolment(request))
-        if not await self._follower.wait_for(outcome.sequence, _CATCH_UP):
+        await self._commander.give(_enrolment(request))
+        if not await self._follower.catch_up_with_log(_CATCH_UP):
             raise UnavailableError("The enrolment is not visible yet.", hint="Enrol again: it is the same machine.")
         return self._access(request.machine_id)
 
     async def _renew(self, request: RenewRequest) -> Access:
         self._spend(request.challenge)
-        # Always, so that the time taken tells nothing, and no network is granted that was just taken away.
-        if not await self._follower.catch_up(_CATCH_UP):
+        # Always, so that the time taken tells nothing. And with the log, not only with what was derived from it: what
+        # was taken away does not concern a token that is made later (`services.gateway.cutoffs`).
+        if not await self._follower.catch_up_with_log(_CATCH_UP):
             raise UnavailableError("The gateway is behind.", hint="Ask again.")
         identity = self._follower.mirror.access.identity(request.machine_id)
         key = identity.identity_key if identity is not None else self._nobody

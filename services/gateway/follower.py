@@ -13,9 +13,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from events.errors import UnavailableError
-from events.feed import feed
+from events.feed import feed, last_sequence
 from events.state import last_message, load, signature_of
-from events.subjects import STATE_STREAM
+from events.subjects import LOG_STREAM, STATE_STREAM
 from services.gateway.mirror import Mirror
 
 _RETRY_SECONDS = 0.25
@@ -69,6 +69,17 @@ class Follower:
         if last is None or last.sequence <= self._sequence:
             return True
         return await self._wait(self._by_sequence, last.sequence, timeout)
+
+    async def catch_up_with_log(self, timeout: float) -> bool:
+        """Wait until the mirror shows everything that has been decided by now. False if it does not within `timeout`
+        seconds: then something may have been taken away that it still shows."""
+        if not self.loaded.is_set():
+            return False
+        try:
+            end = await last_sequence(self._client, LOG_STREAM)
+        except UnavailableError:
+            return False
+        return await self.wait_for(end, timeout)
 
     async def _load(self) -> None:
         log = structlog.get_logger("gateway")

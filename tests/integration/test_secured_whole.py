@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from events import bus
-from events.errors import IdentityTakenError, TokenRefusedError
+from events.errors import IdentityTakenError, MachineRevokedError, TokenRefusedError, UnavailableError
 from services.cli.embedded import EmbeddedServer
 from services.cli.identity import create
 from tests.support.enrolled import BOOTSTRAP_TOKENS, renew
@@ -35,5 +35,27 @@ async def test_a_machine_is_let_in_once_and_known_again(tmp_path: Path) -> None:
             assert [each["hostname"] for each in (await plane.get(MACHINES))["items"]] == ["berlin"]
             await plane.state_follows()
             plane.assert_running()
+    finally:
+        await server.stop()
+
+
+async def test_nobody_gets_access_that_is_older_than_the_log(tmp_path: Path) -> None:
+    """While nothing derives what the log says, a machine that it has revoked would get access that the revocation,
+    dated by the log, does not cover."""
+    identity = create(tmp_path / "identity", ["127.0.0.1"])
+    server = EmbeddedServer(tmp_path / "bus", port=0, identity=identity)
+    await server.start()
+    try:
+        async with running_plane(server.url, identity=identity) as plane:
+            machine = await plane.enrol("berlin")
+            await plane.stop("topology")
+            assert (await renew(plane.http, machine)).access.machine_id == machine.machine_id
+            await plane.give("revoke-machine", machine_id=machine.machine_id)
+            with pytest.raises(UnavailableError):
+                await renew(plane.http, machine)
+            await plane.start("topology")
+            await plane.state_follows()
+            with pytest.raises(MachineRevokedError):
+                await renew(plane.http, machine)
     finally:
         await server.stop()
