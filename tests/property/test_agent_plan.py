@@ -8,7 +8,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.desired import NetworkView
+from agent.desired import Increment, NetworkView
 from agent.device import Changes, PeerChange
 from agent.plan import diff
 from agent.recording import RecordingDevices
@@ -57,15 +57,23 @@ def desired_of(view: NetworkView):  # type: ignore[no-untyped-def]
 
 @given(steps)
 def test_increments_lead_where_a_comparison_would(steps: list[PeerRecord | UUID]) -> None:
-    """Applying each record's change leaves nothing for a comparison to do but endpoints."""
+    """Applying each record's change leaves nothing for a comparison to do but endpoints; and a member's new key, whose
+    endpoint depends on where the old one was reached."""
     devices, view = RecordingDevices(), a_view()
     devices.apply(NAME, diff(desired_of(view), None, 0.0))
     compare = False
     for step in steps:
+        keys = {machine_id: member.public_key for machine_id, member in view.members.items()}
         increment = view.put(step) if isinstance(step, PeerRecord) else view.drop(step)
         compare |= increment.compare
         devices.apply(NAME, Changes(peers=increment.peers))
         left = diff(desired_of(view), devices.read(NAME), 1000.0)
+        member = view.members.get(step.machine_id) if isinstance(step, PeerRecord) else None
+        if member is not None and keys.get(step.machine_id, member.public_key) != member.public_key:
+            assert increment == Increment(compare=True)
+            assert {change.public_key for change in left.peers if change.remove} == {keys[step.machine_id]}
+            devices.apply(NAME, left)
+            compare, left = False, diff(desired_of(view), devices.read(NAME), 1000.0)
         if compare:
             for change in left.peers:
                 assert change == PeerChange(change.public_key, endpoint=change.endpoint)
