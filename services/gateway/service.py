@@ -28,6 +28,7 @@ from services.gateway.follower import Follower
 from services.gateway.http.app import make_app
 from services.gateway.http.changes import Gateway
 from services.gateway.http.throttle import Throttle
+from services.gateway.http.wire import PatientProtocol
 from services.gateway.keeper import Keeper
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
@@ -149,6 +150,7 @@ def _admission(
 def _http_config(gateway: Gateway, release: str, certificate: tuple[Path, Path] | None) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(gateway, release),
+        http=PatientProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

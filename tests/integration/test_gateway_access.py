@@ -18,6 +18,7 @@ import pytest
 from events.fields import AccountRole
 from events.trust.keys import generate
 from services.gateway.authority import includes
+from services.gateway.http import edge, wire
 from services.gateway.http.app import routes
 from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import COOKIE
@@ -27,6 +28,7 @@ from tests.support.secured_plane import API, SecuredPlane, secured_plane
 
 ROLES: tuple[AccountRole, ...] = ("viewer", "operator", "admin")
 CSRF = "X-CSRF-Token"
+ENROL = b"POST /api/v1/agents/enrol HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture
@@ -294,6 +296,45 @@ async def test_everybody_manages_his_own_tokens_only(plane: SecuredPlane) -> Non
     await refused(ben.delete(f"{API}/tokens/{made['uuid']}"), 404)
     assert (await admin.delete(f"{API}/tokens/{made['uuid']}")).status_code == 204
     assert await plane.position() == gone
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nG",
+        ENROL + b"Content-Length: 9\r\n\r\n{",
+        ENROL + b"Content-Length: 999999\r\n\r\n{",
+    ],
+    ids=["nothing", "half a head", "half a second head", "half a body", "a little of a body that is too large"],
+)
+async def test_who_does_not_finish_his_request_is_cut_off(
+    plane: SecuredPlane, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(wire, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(edge, "BODY_SECONDS", 0.3)
+    before = await plane.position()
+    url = httpx2.URL(plane.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port, ssl=plane.identity.tls())
+    try:
+        writer.write(said)
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+    finally:
+        writer.close()
+    assert (b" 408 " in answer or b" 413 " in answer) == said.endswith(b"{")
+    assert await plane.position() == before
+
+
+async def test_who_only_listens_is_not_cut_off(plane: SecuredPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(edge, "BODY_SECONDS", 0.2)
+    async with (await plane.admin()).stream("GET", f"{API}/events/stream") as stream:
+        heard = stream.aiter_lines()
+        for _ in range(2):
+            while await anext(heard) != ": nothing yet":
+                pass
 
 
 async def test_there_is_always_an_admin(plane: SecuredPlane) -> None:

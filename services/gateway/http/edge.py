@@ -3,6 +3,9 @@ answer last: what browsers are told about it."""
 
 from __future__ import annotations
 
+import asyncio
+import math
+from contextlib import suppress
 from ipaddress import ip_address
 from time import perf_counter
 
@@ -15,6 +18,9 @@ from services.gateway.metrics import Metrics
 
 MAX_BODY = 512 * 1024
 """How many bytes a request's body may have."""
+
+BODY_SECONDS = 30.0
+"""How long all of it may take to come."""
 
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -30,6 +36,7 @@ _HSTS = "max-age=31536000"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _DRAINED = 16 * 1024 * 1024
 _TOO_LARGE = f"The body is larger than {MAX_BODY:,} bytes."
+_TOO_SLOW = "The body did not come in time."
 
 
 class Edge:
@@ -90,12 +97,18 @@ def _tell_browsers(start: Message, is_https: bool) -> None:
 
 
 def _limited(receive: Receive) -> Receive:
-    size = 0
+    size, ends_at = 0, asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def limited() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, ends_at
+        try:
+            async with asyncio.timeout_at(ends_at):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from error
         if message["type"] == "http.request":
+            if not message.get("more_body"):
+                ends_at = math.inf  # what comes now is the end of the connection
             size += len(message.get("body", b""))
             if size > MAX_BODY:
                 if message.get("more_body"):
@@ -109,11 +122,13 @@ def _limited(receive: Receive) -> Receive:
 async def _drain(receive: Receive) -> None:
     """Read what is still coming, within reason: a client that is cut off while it sends does not see the answer."""
     size = 0
-    while size < _DRAINED:
-        message = await receive()
-        size += len(message.get("body", b""))
-        if not message.get("more_body"):
-            return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BODY_SECONDS):
+            while size < _DRAINED:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _is_loopback(host: str) -> bool:
