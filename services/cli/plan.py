@@ -91,6 +91,12 @@ class Plan:
         return settings
 
     @property
+    def goes_by_host_name(self) -> bool:
+        """Whether others are told what this machine calls itself, for want of anything better."""
+        listening = (self.http_host, *(() if self.nats_url else (self.bus_host,)))
+        return not self.public_host and any(map(_is_unspecified, listening))
+
+    @property
     def _scheme(self) -> str:
         return "http" if self.identity is None else "https"
 
@@ -116,9 +122,31 @@ def check(plan: Plan) -> Plan:
             hint="Give it without scheme and port, like --public-host wireloom.example.org.",
             field="public_host",
         )
+    if plan.identity is not None and plan.goes_by_host_name and not _is_name_for_others(plan.host_name):
+        raise InvalidInputError(
+            "It would listen on every address, and this machine has no name by which others can find it.",
+            hint="Give the name or address that they know it by with --public-host.",
+            field="public_host",
+        )
     if plan.certificate is not None or plan.key is not None:
         _check_certificate(plan)
     return plan
+
+
+def remarks(plan: Plan) -> list[str]:
+    """What a plan lets happen that is hardly meant."""
+    said = []
+    if plan.goes_by_host_name:
+        said.append(
+            f"machines and people are told to find this one by the name {plan.host_name}. If they do not know it by "
+            "that, give a name or address with --public-host."
+        )
+    if not plan.nats_url and is_loopback(plan.bus_host) and not is_loopback(plan.http_host):
+        said.append(
+            f"the message bus listens on {plan.bus_host} only, so machines elsewhere join and then hear nothing. Give "
+            "an address that they reach with --bus-host."
+        )
+    return said
 
 
 def _check_listening(option: str, host: str, open_to_all: bool) -> None:
@@ -280,7 +308,11 @@ def _is_address(host: str) -> bool:
         ip_address(host)
     except ValueError:
         return False
-    return True
+    return "%" not in host  # what counts on one link only (RFC 4007) is of no use to others
+
+
+def _is_name_for_others(host: str) -> bool:
+    return is_host(host) and not is_loopback(host)
 
 
 def is_host(host: str) -> bool:

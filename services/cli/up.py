@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -26,7 +27,7 @@ from services.cli.embedded import EmbeddedServer
 from services.cli.first import insisting, make_first_admin
 from services.cli.logs import configure_logging
 from services.cli.notify import notify
-from services.cli.plan import Plan, Welcome, check, environment, summary
+from services.cli.plan import Plan, Welcome, check, environment, remarks, summary
 from services.cli.process import ChildProcess
 from services.cli.renewal import keep_renewing, renew_where_due
 from services.cli.serve import Service, stop_on_signals
@@ -120,7 +121,9 @@ def up(
         certificate=None if tls_cert is None else tls_cert.absolute(),
         key=None if tls_key is None else tls_key.absolute(),
     )
-    asyncio.run(_run(check(plan)))
+    for remark in remarks(check(plan)):
+        console(stderr=True).print(f"warning: {remark}", style="yellow", soft_wrap=True)
+    asyncio.run(_run(plan))
 
 
 async def _run(plan: Plan) -> None:
@@ -297,6 +300,12 @@ def _check_port_is_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise InvalidInputError(
+                    f"{host} is no address of this machine, so the gateway cannot listen there.",
+                    hint="Give one that it has, or --http-host 0.0.0.0 and what others call it with --public-host.",
+                    field="http_host",
+                ) from error
             raise UnavailableError(
                 f"Port {port} on {host} is not free ({error.strerror}), so the gateway cannot listen there.",
                 hint="Another control plane may be running (`wireloom status`); choose a port with --http-port.",

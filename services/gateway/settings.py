@@ -38,6 +38,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_unspecified(host: str) -> bool:
+    """Whether a server on `host` listens on every address, so that it is none to be found at."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
 def _split(value: Any) -> Any:
     return tuple(url.strip() for url in value.split(",") if url.strip()) if isinstance(value, str) else value
 
@@ -85,6 +93,13 @@ class Settings(BaseSettings):
                 "The gateway offers HTTPS only where it knows who may do what.",
                 hint="Give the control plane's identity in WIRELOOM_IDENTITY, or leave out WIRELOOM_TLS_CERT.",
                 field="tls_cert",
+            )
+        if not self.public_url and is_unspecified(self.host):
+            raise InvalidInputError(
+                f"The gateway listens on every address ({self.host or 'none is given'}), so that it does not know "
+                "where machines and people find it.",
+                hint="Give its address in WIRELOOM_PUBLIC_URL, like https://wireloom.example.org:7480.",
+                field="public_url",
             )
         return self
 

@@ -84,6 +84,10 @@ def test_a_second_one_is_refused(plane: ControlPlane, data: Path, tmp_path: Path
     )
     assert same_port.code == 5
     assert f"Port {plane.http_port} on 127.0.0.1 is not free" in same_port.stderr
+    elsewhere = ("--http-host", "192.0.2.77", f"--data-dir={tmp_path / 'other'}", f"--http-port={free_port()}")
+    foreign = run_wireloom("up", *elsewhere)
+    assert foreign.code == 2
+    assert "192.0.2.77 is no address of this machine" in foreign.stderr
     bus_port = plane.arguments[plane.arguments.index("--bus-port") + 1]
     same_bus = run_wireloom(
         "up", "--no-auth", f"--data-dir={tmp_path / 'other'}", f"--http-port={free_port()}", f"--bus-port={bus_port}"

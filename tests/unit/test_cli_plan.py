@@ -11,7 +11,7 @@ import pytest
 from events.errors import InvalidInputError
 from services.cli.certificates import SERVER_DAYS, Authority, certificate_hosts, is_due, is_for, server_certificate
 from services.cli.keys import Keys, advice
-from services.cli.plan import Plan, Welcome, check, environment, summary
+from services.cli.plan import Plan, Welcome, check, environment, remarks, summary
 
 SECURED = Plan(
     data_dir=Path("/data"),
@@ -56,6 +56,37 @@ def test_where_others_and_we_ourselves_find_it(changes: dict[str, str], url: str
     assert (plan.url, plan.bus_urls, plan.local_url) == (url, bus_urls, local)
     settings = plan.settings()
     assert (settings["WIRELOOM_PUBLIC_URL"], settings["WIRELOOM_BUS_URLS"]) == (url, bus_urls)
+
+
+@pytest.mark.parametrize("host_name", ["localhost", "", "a b", "x;y"])
+def test_who_listens_everywhere_has_a_name_that_others_can_use(host_name: str) -> None:
+    plan = replace(SECURED, http_host="0.0.0.0", host_name=host_name)
+    with pytest.raises(InvalidInputError, match="--public-host"):
+        check(plan)
+    check(replace(plan, public_host="cp.example.org"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"http_host": "192.0.2.1", "bus_host": "192.0.2.1"}, []),
+        ({"http_host": "0.0.0.0", "bus_host": "0.0.0.0", "public_host": "cp.example.org"}, []),
+        ({"http_host": "0.0.0.0", "nats_url": "nats://a:1", "public_host": "cp.example.org"}, []),
+        ({"http_host": "0.0.0.0", "bus_host": "0.0.0.0"}, ["by the name berlin"]),
+        ({"http_host": "192.0.2.1"}, ["--bus-host"]),
+    ],
+)
+def test_what_would_keep_machines_out_is_said(changes: dict[str, str], said: list[str]) -> None:
+    found = remarks(check(replace(SECURED, **changes)))  # type: ignore[arg-type]
+    assert len(found) == len(said)
+    assert all(words in remark for words, remark in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize("option", ["http_host", "bus_host", "public_host"])
+def test_an_address_that_counts_on_one_link_only_is_none(option: str) -> None:
+    with pytest.raises(InvalidInputError):
+        check(replace(SECURED, **{option: "fe80::1%eth0"}))  # type: ignore[arg-type]
 
 
 def test_certificates_are_for_every_name_that_it_has() -> None:

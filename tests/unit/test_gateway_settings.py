@@ -20,7 +20,13 @@ def test_an_open_gateway_listens_on_loopback(host: str) -> None:
 def test_only_with_an_identity_it_listens_elsewhere(host: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="only this machine"):
         Settings(host=host)
-    assert Settings(host=host, identity=tmp_path).host == host
+    assert Settings(host=host, identity=tmp_path, public_url="https://mesh.example.org").host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_who_listens_everywhere_says_where_machines_find_him(host: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="where machines and people find it"):
+        Settings(host=host, identity=tmp_path)
 
 
 def test_without_a_given_certificate_the_identity_has_one(tmp_path: Path) -> None:
