@@ -73,7 +73,7 @@ def enrol_machine(desk: Desk, command: EnrolMachine) -> None:
     is_known = _is_enrolled(desk, command)
     if token.is_used_up and not is_known:
         raise _refused(f"was used up: it let in {token.used} of {token.used} machines.", _MAKE_ANOTHER)
-    machine = desk.machine(command.machine_id, assume_new=not is_known)
+    machine = desk.machine(command.machine_id)
     if not is_known:
         _require_may_enrol(desk, command, machine)
     hostname = check_hostname(command.hostname)

@@ -37,7 +37,7 @@ def register_machine(desk: Desk, command: RegisterMachine) -> None:
     """A new machine; a known one keeps its hostname."""
     require_free_id(desk, command.machine_id)
     hostname = check_hostname(command.hostname)
-    machine = desk.machine(command.machine_id, assume_new=True)
+    machine = desk.machine(command.machine_id, assume_new=command.machine_id not in desk.access.identities)
     if machine is not None and machine.deleted:
         raise deleted(machine)
     require_not_revoked(desk, command.machine_id)

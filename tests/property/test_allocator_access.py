@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, invariant, multiple, rule
+from hypothesis.stateful import Bundle, initialize, invariant, multiple, precondition, rule
 
 from events import cidr, codec
 from events.commands import (
@@ -43,7 +43,7 @@ from services.allocator.aggregates import Network
 from tests.property.test_allocator import AllocatorMachine
 from tests.support.allocators import MemoryAllocator
 
-KEYS = [generate("user").public for _ in range(5)]
+KEYS = [generate("user").public for _ in range(3)]
 ROLES = ["viewer", "operator", "admin"]
 WHICH = st.integers(0, 1)
 
@@ -79,6 +79,15 @@ class AccessMachine(AllocatorMachine):
         self.account_names: dict[UUID, str] = {}
         self.owners: dict[UUID, UUID] = {}
         self.was_admin = False
+
+    @initialize(target=AllocatorMachine.networks)
+    def a_default_network(self) -> Any:
+        """There at once, so that fewer steps lead to where it becomes interesting."""
+        return self.create_network(0, "a", "10.0.0.0/28", is_default=True)
+
+    @initialize(target=bootstrap_tokens, uses=st.sampled_from([1, None]))
+    def a_bootstrap_token(self, uses: int | None) -> Any:
+        return self.create_bootstrap_token(0, uses, None)
 
     def gone(self, machine_id: UUID) -> None:
         self.deleted.add(machine_id)
@@ -146,6 +155,21 @@ class AccessMachine(AllocatorMachine):
             assert target is not None
             self.members[target][machine_id] = int(each.address) - int(self.cidrs[target].network_address)
         return machine_id if machine is None else multiple()
+
+    @precondition(lambda self: self.keys)
+    @rule(which=WHICH, token_id=bootstrap_tokens, key=st.none() | st.sampled_from(KEYS), data=st.data())
+    def enrol_again(self, which: int, token_id: UUID, key: str | None, data: st.DataObject) -> None:
+        machine_id = data.draw(st.sampled_from(list(self.keys)))
+        self.enrol(which, token_id, machine_id, key or KEYS[0], is_own_key=key is None)
+
+    @precondition(lambda self: self.keys)
+    @rule(which=WHICH, network_id=AllocatorMachine.networks, data=st.data())
+    def revoke_and_assign(self, which: int, network_id: UUID, data: st.DataObject) -> None:
+        machine_id = data.draw(st.sampled_from(list(self.keys)))
+        self.assign(which, network_id, machine_id, None)
+        self.revoke_machine(which, machine_id)
+        self.assign(1 - which, network_id, machine_id, None)
+        self.assign_many(which, network_id, [machine_id])
 
     def _refusal(self, token: Token, machine_id: UUID, key: str) -> type[Exception] | None:
         owner = next((each for each, known in self.keys.items() if known == key), None)
@@ -295,4 +319,4 @@ class AccessMachine(AllocatorMachine):
 
 
 TestAccess = AccessMachine.TestCase
-TestAccess.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccess.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -376,6 +376,12 @@ class TestRevoking:
         assert [type(each) for each in log(recorder)[-3:]] == [MachinesUnassigned, MachineRevoked, MachineDeleted]
         for change in ({}, {"machine_id": uuid4()}, {"identity_key": generate("user").public}):
             allocator.refuses(MachineDeletedError, EnrolMachine, **(fields | change))
+        with MemoryAllocator(recorder) as restarted:
+            gone = {"machine_id": fields["machine_id"], "hostname": "x"}
+            restarted.refuses(MachineDeletedError, RegisterMachine, **gone)
+        with MemoryAllocator(recorder) as restarted:
+            changed = fields | {"identity_key": generate("user").public}
+            restarted.refuses(MachineDeletedError, EnrolMachine, **changed)
 
     def test_one_that_never_enrolled_has_nothing_to_revoke(self, allocator: MemoryAllocator) -> None:
         machine_id = uuid4()
