@@ -33,23 +33,9 @@ class Permissions:
     """How many bytes a message may have; -1 for what the server allows."""
 
 
-def _reads(*streams: str) -> tuple[str, ...]:
-    """JetStream's own subjects for reading streams (ADR-8, ADR-31 of NATS)."""
-    return tuple(
-        subject
-        for stream in streams
-        for subject in (
-            f"$JS.API.STREAM.INFO.{stream}",
-            f"$JS.API.STREAM.MSG.GET.{stream}",
-            f"$JS.API.DIRECT.GET.{stream}",
-            f"$JS.API.DIRECT.GET.{stream}.>",
-            f"$JS.API.CONSUMER.CREATE.{stream}",
-            f"$JS.API.CONSUMER.CREATE.{stream}.>",
-            f"$JS.API.CONSUMER.DELETE.{stream}.*",
-            f"$JS.API.CONSUMER.INFO.{stream}.*",
-            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*",
-        )
-    )
+def _follows(*streams: str) -> tuple[str, ...]:
+    """JetStream's own subjects for following streams as `events.feed` does, with consumers that nobody can name."""
+    return tuple(f"$JS.API.{verb}.{stream}" for stream in streams for verb in ("STREAM.INFO", "CONSUMER.CREATE"))
 
 
 def _looks_up(*streams: str) -> tuple[str, ...]:
@@ -94,14 +80,15 @@ TOPOLOGY = Permissions(
         "state.>",
         _FLOW,
         *_defines("LOG", "STATE"),
-        *_reads("LOG", "STATE"),
+        *_follows("LOG", "STATE"),
+        "$JS.API.STREAM.MSG.GET.STATE",
         "$JS.API.STREAM.PURGE.STATE",
     ),
     subscribe=("_INBOX.topology.>",),
 )
 GATEWAY = Permissions(
     "gateway",
-    publish=("allocator.execute", _ANSWERS, _FLOW, *_reads("LOG", "STATE")),
+    publish=("allocator.execute", _ANSWERS, _FLOW, *_follows("LOG", "STATE"), "$JS.API.STREAM.MSG.GET.STATE"),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )
 CONSOLE = Permissions("console", publish=("allocator.execute", "$JS.API.INFO"), subscribe=("_INBOX.console.>",))
