@@ -6,6 +6,7 @@ only its own. A machine that never enrolled, was revoked or deleted is refused, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -34,6 +35,13 @@ from services.gateway.tasks import Tasks
 CATCH_UP = 5.0
 """For how many seconds an agent's answer may wait for the mirror."""
 
+AT_ONCE = 1000
+"""How many requests of one machine are worked on at the same time: one that asks without end holds up the others no
+longer than that takes."""
+
+_MOST_REFUSED = 10_000
+"""As so many records at most one heartbeat counts for, whatever it says."""
+
 
 class Agents:
     """Answers the agents."""
@@ -55,6 +63,7 @@ class Agents:
         self._presence = presence
         self._metrics = metrics
         self._identity = identity
+        self._asked: Counter[str] = Counter()
         self._verbs: dict[str, Callable[[UUID, bytes], Awaitable[bytes]]] = {
             "register": self._register,
             "membership": self._membership,
@@ -67,7 +76,12 @@ class Agents:
 
         async def ask(message: Msg) -> None:
             machine = message.subject.split(".")[1]
-            tasks.start(self._answer(without_foreign_reply(message, machine)))
+            message = without_foreign_reply(message, machine)
+            if self._asked[machine] < AT_ONCE:
+                self._asked[machine] += 1
+                tasks.start(self._answer_one(machine, message))
+            else:
+                await refuse(message, UnavailableError("There are too many requests of this machine.", hint="Wait."))
 
         subscriptions = [
             await self._client.subscribe("ask.*.*", queue=GATEWAY_QUEUE, cb=ask),
@@ -75,6 +89,14 @@ class Agents:
         ]
         await self._client.flush()
         return subscriptions
+
+    async def _answer_one(self, machine: str, message: Msg) -> None:
+        try:
+            await self._answer(message)
+        finally:
+            self._asked[machine] -= 1
+            if not self._asked[machine]:
+                del self._asked[machine]
 
     async def _answer(self, message: Msg) -> None:
         try:
@@ -171,7 +193,8 @@ class Agents:
             self._metrics.refused_heartbeats.inc()
             return
         self._metrics.heartbeats.inc()
-        self._metrics.refused_records.inc(max(0, sum(self._presence.refused(machine_id).values()) - before))
+        more = sum(self._presence.refused(machine_id).values()) - before
+        self._metrics.refused_records.inc(max(0, min(more, _MOST_REFUSED)))
 
     def _may_beat(self, machine_id: UUID) -> bool:
         mirror = self._follower.mirror

@@ -31,6 +31,7 @@ from events.trust import jwt
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
 from events.trust.signing import Verifier, read_ring
+from services.gateway.agents import AT_ONCE
 from tests.support.gateway import create_network, done
 from tests.support.secured import as_user, closed
 from tests.support.secured_plane import API, Machine, SecuredPlane, secured_plane
@@ -103,6 +104,21 @@ async def test_the_ring_is_read_anew(plane: SecuredPlane) -> None:
         assert read_ring(await request(client, machine, "ring")).version == 1
         (plane.identity.folder / "ring.json").write_text(newer.signed_by(root).model_dump_json())
         assert read_ring(await request(client, machine, "ring")).keys == newer.keys
+
+
+async def test_who_asks_without_end_is_put_off(plane: SecuredPlane) -> None:
+    one, other = await plane.enrolled("db-1"), await plane.enrolled("db-2")
+    async with agent(plane, one) as flooding, agent(plane, other) as client:
+        answers = await flooding.subscribe(f"{inbox(str(one.id))}.flood")
+        body = SyncRequest(scope=f"machine:{one.id}").model_dump_json().encode()
+        for _ in range(4 * AT_ONCE):
+            await flooding.publish(ask(one.id, "sync"), body, reply=f"{inbox(str(one.id))}.flood")
+        await flooding.flush()
+        assert (await sync(client, other, f"machine:{other.id}")).records
+        codes = [(await answers.next_msg(5)).headers for _ in range(4 * AT_ONCE)]
+        assert {(headers or {}).get(bus.ERROR_CODE_HEADER) for headers in codes} == {None, "503"}
+        assert sum(not headers for headers in codes) >= AT_ONCE
+        assert (await sync(flooding, one, f"machine:{one.id}")).records
 
 
 async def test_no_reply_subject_leads_elsewhere(plane: SecuredPlane) -> None:
