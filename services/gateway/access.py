@@ -111,9 +111,10 @@ class AccessView:
         """The account that an API token spoke for that was revoked; None where that is not known."""
         return self._owners.get(token_id)
 
-    def api_tokens(self) -> list[ApiTokenRecord]:
-        """All API tokens that were not revoked, also expired ones and browsers' sessions, the oldest first."""
-        return sorted(self._api_tokens.values(), key=lambda record: (record.created_at, record.token_id))
+    def api_tokens(self, now: datetime) -> list[ApiTokenRecord]:
+        """All API tokens that count, browsers' sessions too, the oldest first."""
+        counting = [token for token in self._api_tokens.values() if token.expires_at is None or token.expires_at > now]
+        return sorted(counting, key=lambda record: (record.created_at, record.token_id))
 
     def speaker(self, secret_hash: str, now: datetime) -> Speaker | None:
         """Who speaks with the API token that has this hash; None for an unknown or expired one."""

@@ -23,7 +23,7 @@ from events.records import (
     SyncReply,
 )
 from events.state import decode_record
-from events.subjects import machine_membership, network_info, network_peer, scope, scope_of
+from events.subjects import machine_info, machine_membership, network_info, network_peer, scope, scope_of
 from events.trust.signing import signed_with
 from services.gateway.access import AccessView
 from services.gateway.cutoffs import Cutoffs
@@ -245,6 +245,8 @@ class Mirror:
             self._leave(network_id, machine_id)
         for network_id in machine.peer_times:
             self.networks[network_id].peers.pop(machine_id, None)
+        own = self._scope_of_machine(machine_id)
+        own.drop(subject for subject in own.subjects() if subject != machine_info(machine_id))
         del self.machines[machine_id]
 
     def _membership(self, machine_id: UUID, network_id: UUID, record: Record) -> None:

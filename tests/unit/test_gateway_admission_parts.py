@@ -95,19 +95,25 @@ def test_who_does_not_speak(view: AccessView) -> None:
     assert view.speaker(HASH, NOW + timedelta(seconds=1)) is None
 
 
+def test_an_expired_token_is_not_listed(view: AccessView) -> None:
+    view.apply(access("token", TOKEN), record(api_token(expires_at=NOW + timedelta(seconds=1))))
+    assert [token.token_id for token in view.api_tokens(NOW)] == [TOKEN]
+    assert view.api_tokens(NOW + timedelta(seconds=1)) == []
+
+
 @pytest.mark.parametrize("gone", [None, FormerTokenRecord(token_id=TOKEN, expires_at=None)])
 def test_a_revoked_token_speaks_for_nobody(view: AccessView, gone: Any) -> None:
     view.apply(access("token", TOKEN), record(gone))
     assert view.speaker(HASH, NOW) is None
     assert view.principal(TOKEN, NOW) is None
-    assert view.api_tokens() == []
+    assert view.api_tokens(NOW) == []
     assert view.name_of(TOKEN) == "laptop"
 
 
 def test_a_deleted_account_takes_its_tokens_with_it(view: AccessView) -> None:
     view.apply(access("account", ALICE), record(None))
     assert view.speaker(HASH, NOW) is None
-    assert (view.accounts(), view.api_tokens()) == ([], [])
+    assert (view.accounts(), view.api_tokens(NOW)) == ([], [])
     with pytest.raises(NotFoundError, match="no account"):
         view.account(ALICE)
 

@@ -301,6 +301,15 @@ def test_records_keep_their_bytes_and_signatures(story: Story) -> None:
     assert story.mirror.signed_with() == {"": 3, "bbbb": 1}
 
 
+def test_what_a_deleted_machine_leaves_behind_is_not_counted(story: Story) -> None:
+    """What stood below it is purged from STATE, and nobody signs it anew."""
+    office, one = story.network("office"), story.machine("db-1")
+    story.assign(office, one, "172.16.0.1")
+    story.put(machine_membership(one, office), None)
+    story.put(machine_info(one), None)
+    assert story.mirror.signed_with() == {"": 2}
+
+
 def test_the_networks_that_a_machine_may_hear(story: Story) -> None:
     one, unknown = story.machine("db-1"), uuid4()
     office, lab = story.network("office"), story.network("lab", "10.0.0.0/24")

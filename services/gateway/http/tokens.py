@@ -29,11 +29,11 @@ router = APIRouter(prefix=PATH, tags=["accounts"], route_class=GuardedRoute)
 
 @router.get("", response_model=ApiTokenPage, responses=reading(409), dependencies=[VIEWER])
 async def list_tokens(gateway: Served, speaker: Speaking, query: Annotated[ApiTokenQuery, Query()]) -> Response:
-    """List the API tokens that were not revoked: an admin all, others their own."""
+    """List the API tokens that were not revoked and have not expired: an admin all, others their own."""
     access = gateway.mirror.access
     rows = [
         (sortable(record.created_at), record.token_id)
-        for record in access.api_tokens()
+        for record in access.api_tokens(gateway.now())
         if (includes(speaker.role, "admin") or _is_own(speaker, record))
         and query.account_uuid in (None, record.account_id)
         and query.use in (None, record.use)
