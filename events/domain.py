@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
+from pydantic import Field
+
 from events.fields import (
     AccountRole,
     Address,
@@ -269,7 +271,8 @@ class ApiTokenIssued(DomainEvent):
     use: TokenUse
     secret_hash: SecretHash
     expires_at: Moment | None
-    begun_with: UUID | None = None
+    begun_with: UUID | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Left out where there is none: so events from before there were any keep their bytes."""
 
 
 class ApiTokenRevoked(DomainEvent):

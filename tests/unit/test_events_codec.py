@@ -214,6 +214,15 @@ def test_the_bytes_in_the_log_never_change(event_type: type[DomainEvent]) -> Non
     assert codec.decode(REGISTRY_ID, 7, topic, state) == event
 
 
+def test_a_token_that_no_other_began_has_the_bytes_that_it_always_had() -> None:
+    fields, topic, tail = GOLDEN[ApiTokenIssued]
+    event = ApiTokenIssued(originator_id=REGISTRY_ID, **COMMON, **(fields | {"begun_with": None}))
+    state = (HEAD + tail.replace(f',"begun_with":"{NETWORK}"', "")).encode()
+    assert b"begun_with" not in state
+    assert codec.encode(event) == state
+    assert codec.decode(REGISTRY_ID, 7, topic, state) == event
+
+
 def test_the_digest_covers_place_name_and_content() -> None:
     digests = {
         codec.digest(REGISTRY_ID, 1, "network.created:1", b"{}"),
