@@ -132,7 +132,9 @@ def _text(raw: bytes) -> str:
 
 
 def _raw(text: str) -> bytes:
+    """What base64 says, where it is spelt as it should be: it has bits to spare that count for nothing."""
     try:
-        return base64.b64decode(text, validate=True)
+        raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
+    return raw if _text(raw) == text else b""
