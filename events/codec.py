@@ -24,6 +24,7 @@ UPCASTS: dict[tuple[str, int], Upcast] = {}
 """For each kind and *old* schema version, how to lift it by one."""
 
 _TYPES: dict[str, type[DomainEvent]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
+_STORED = "_stored"
 _BESIDE = {"originator_id", "originator_version"}
 
 
@@ -63,9 +64,13 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
             schema += 1
         fields["originator_id"] = originator_id
         fields["originator_version"] = originator_version
-        return event_type.model_validate(fields)
+        event = event_type.model_validate(fields)
     except (orjson.JSONDecodeError, TypeError, ValidationError) as error:
         raise _unreadable(originator_id, originator_version, topic, "its fields are damaged") from error
+    # Beside the fields, so that it is neither compared nor written: the digest is of what stands in the log, which a
+    # newer program might write otherwise.
+    event.__dict__[_STORED] = (topic, state)
+    return event
 
 
 def digest(originator_id: UUID, originator_version: int, topic: str, state: bytes) -> str:
@@ -75,8 +80,9 @@ def digest(originator_id: UUID, originator_version: int, topic: str, state: byte
 
 
 def digest_of(event: DomainEvent) -> str:
-    """The digest of an event that is about to be written."""
-    return digest(event.originator_id, event.originator_version, topic_of(type(event)), encode(event))
+    """The digest of an event: as it was read, or as it is about to be written."""
+    topic, state = event.__dict__.get(_STORED) or (topic_of(type(event)), encode(event))
+    return digest(event.originator_id, event.originator_version, topic, state)
 
 
 def _unreadable(originator_id: UUID, version: int, topic: str, why: str) -> UnreadableEventError:

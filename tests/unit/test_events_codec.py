@@ -269,3 +269,15 @@ def test_older_schemas_are_lifted_one_by_one(monkeypatch: pytest.MonkeyPatch) ->
     fields, topic, tail = GOLDEN[MachineRenamed]
     event = codec.decode(MACHINE, 7, topic, (HEAD + tail).encode())
     assert event == MachineRenamedLater(originator_id=MACHINE, reason="unknown", **COMMON, **fields)
+
+
+def test_the_chain_is_of_what_stands_in_the_log_however_it_would_be_written_now() -> None:
+    fields, topic, tail = GOLDEN[MachineRenamed]
+    written = (HEAD + tail).encode()
+    otherwise = written.replace(b'":', b'": ')
+    assert otherwise != written
+    event, same = (codec.decode(MACHINE, 7, topic, state) for state in (otherwise, written))
+    assert event == same == MachineRenamed(originator_id=MACHINE, **COMMON, **fields)
+    assert codec.encode(event) == written
+    assert codec.digest_of(event) == codec.digest(MACHINE, 7, topic, otherwise)
+    assert codec.digest_of(same) == codec.digest(MACHINE, 7, topic, written)
