@@ -134,8 +134,7 @@ async def test_two_allocators_at_once_never_give_an_address_twice(bus_url: str) 
         ledger = await read_ledger(clients[0])
     sequences = [[answer.sequence for answer in half if isinstance(answer, Outcome)] for half in halves]
     assert [len(half) for half in sequences] == [127, 127], "the network is full, and nobody was refused"
-    assert sequences[0][0] < sequences[1][-1], "both wrote, by turns"
-    assert sequences[1][0] < sequences[0][-1], "both wrote, by turns"
+    assert len(set(sequences[0]) | set(sequences[1])) == 254, "each was written on its own"
     assert {member.address for member in ledger.members[network_id].values()} == set(CIDR.hosts())
 
 

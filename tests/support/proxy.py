@@ -32,7 +32,7 @@ class Proxy:
         assert task is not None
         self._connections.add(task)
         try:
-            server_reader, server_writer = await asyncio.open_connection(*self._target)
+            server_reader, server_writer = await self._open()
             ways = [
                 asyncio.create_task(self._pass("to_server", reader, server_writer)),
                 asyncio.create_task(self._pass("to_client", server_reader, writer)),
@@ -51,6 +51,16 @@ class Proxy:
             writer.close()
         finally:
             self._connections.discard(task)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the server, which nobody is left with who is stopped while it opens."""
+        opening = asyncio.create_task(asyncio.open_connection(*self._target))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            _, writer = await opening
+            writer.close()
+            raise
 
     async def stop(self) -> None:
         """Break all connections."""
