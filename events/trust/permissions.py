@@ -66,7 +66,12 @@ def _defines(*streams: str) -> tuple[str, ...]:
 MACHINE = Permissions(
     "machine",
     publish=("ask.{{name()}}.*", "beat.{{name()}}"),
-    subscribe=("live.machine.{{name()}}.>", "live.network.{{tag(network)}}.>", "_INBOX.{{name()}}.>"),
+    subscribe=(
+        "live.machine.{{name()}}.>",
+        "live.network.{{tag(network)}}.>",
+        "live.paths.{{name()}}.>",
+        "_INBOX.{{name()}}.>",
+    ),
     subscriptions=4096,
     payload=64 * 1024,
 )
@@ -92,16 +97,18 @@ TOPOLOGY = Permissions(
     "topology",
     publish=(
         "state.>",
+        "pathstate.>",
         _FLOW,
-        *_defines("LOG", "STATE"),
-        *_reads("LOG", "STATE"),
+        *_defines("LOG", "STATE", "REACH", "PATHS"),
+        *_reads("LOG", "STATE", "REACH", "PATHS"),
         "$JS.API.STREAM.PURGE.STATE",
+        "$JS.API.STREAM.PURGE.PATHS",
     ),
     subscribe=("_INBOX.topology.>",),
 )
 GATEWAY = Permissions(
     "gateway",
-    publish=("allocator.execute", _ANSWERS, _FLOW, *_reads("LOG", "STATE")),
+    publish=("allocator.execute", "reach.>", _ANSWERS, _FLOW, *_reads("LOG", "STATE", "REACH", "PATHS")),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )
 CONSOLE = Permissions("console", publish=("allocator.execute", "$JS.API.INFO"), subscribe=("_INBOX.console.>",))
