@@ -54,6 +54,8 @@ class PeerRecord(Tolerant):
     public_key: PublicKey
     endpoints: tuple[str, ...]
     """As the allocator accepted them; checked again where they are used."""
+    listen_port: int = 0
+    """The UDP port of its WireGuard on the machine itself; 0 for not known."""
     transit: TransitMode = "auto"
     """Whether others' traffic may go through this machine."""
 

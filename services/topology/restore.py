@@ -150,6 +150,7 @@ class _Restorer:
             for peer in filter(None, peers):
                 member = network.members[peer.machine_id]
                 member.public_key, member.endpoints = peer.public_key, peer.endpoints
+                member.listen_port = peer.listen_port
         return due
 
     def _join_tokens(self) -> list[str]:
