@@ -403,7 +403,7 @@ def _summary(changes: Changes) -> dict[str, Any]:
         "up": changes.up,
         "addresses": sorted(changes.add_addresses),
         "foreign_addresses": sorted(changes.remove_addresses),
-        "routes": sorted(changes.add_routes),
+        "routes": sorted(map(str, changes.add_routes)),
         "peers": len(changes.peers),
     }
     return {name: value for name, value in summary.items() if value}

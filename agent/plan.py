@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from agent.desired import Desired, DesiredPeer
-from agent.device import Changes, Device, Peer, PeerChange
+from agent.device import Changes, Device, Peer, PeerChange, Route
 
 HANDSHAKE_FRESH = 180.0
 """Seconds after a handshake during which a peer's session is good (WireGuard's Reject-After-Time)."""
@@ -20,7 +20,8 @@ def diff(desired: Desired, actual: Device | None, now: float) -> Changes:
     is_new = actual is None
     have = actual or Device()
     address = frozenset((desired.address,))
-    route = frozenset((desired.route,))
+    route = frozenset((Route(desired.route),))
+    replaced = {other for other in have.routes if other.destination == desired.route}
     return Changes(
         create=is_new,
         private_key=None if have.private_key == desired.private_key else desired.private_key,
@@ -30,6 +31,7 @@ def diff(desired: Desired, actual: Device | None, now: float) -> Changes:
         add_addresses=address - have.addresses,
         remove_addresses=have.addresses - address,
         add_routes=route - have.routes,
+        remove_routes=frozenset(replaced - route),
         peers=tuple(_peer_changes(desired, have, now)),
     )
 

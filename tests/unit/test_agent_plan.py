@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from agent.desired import DesiredPeer, Increment, Locality, NetworkView
-from agent.device import Changes, Device, Peer, PeerChange
+from agent.device import Changes, Device, Peer, PeerChange, Route
 from agent.keys import generate_private_key, is_due
 from agent.plan import diff, next_endpoints
 from agent.recording import RecordingDevices
@@ -89,7 +89,7 @@ def test_an_endpoint_is_repaired_unless_the_peer_answers_there(
         desired.mtu,
         True,
         frozenset({desired.address}),
-        frozenset({desired.route}),
+        frozenset({Route(desired.route)}),
         {key: Peer(wanted.allowed_ips, endpoint, 25, last_handshake=NOW - age)},
     )
     changes = diff(desired, actual, NOW)
@@ -116,7 +116,7 @@ def test_a_peer_with_a_new_key_is_where_it_was(endpoint: str | None, age: float,
         desired.mtu,
         True,
         frozenset({desired.address}),
-        frozenset({desired.route}),
+        frozenset({Route(desired.route)}),
         {old: Peer(allowed_ips, endpoint, 25, last_handshake=NOW - age)},
     )
     assert diff(desired, actual, NOW) == Changes(
