@@ -29,6 +29,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
 from services.gateway.settings import Limits
+from services.gateway.tracks import Tracks
 
 VISIBLE_WITHIN = 3.0
 """For how many seconds an answer waits until the gateway shows the effect of the command."""
@@ -65,6 +66,8 @@ class Gateway:
     metrics: Metrics
     closing: asyncio.Event
     """Set when the gateway is about to stop: endless answers end."""
+    tracks: Tracks
+    """What machines report of their links, and the ways that follow."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None

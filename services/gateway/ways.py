@@ -1,0 +1,107 @@
+"""How machines reach each other, as the records and reports tell it together. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from events.records import PathRecord, Record
+from services.gateway.mirror import Mirror
+from services.gateway.reach import Reach, Reported
+
+Kind = Literal["direct", "transit", "none", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one machine reaches another in a network."""
+
+    network_id: UUID
+    machine_id: UUID
+    peer_id: UUID
+    kind: Kind
+    """`none`: there is no way; `unknown`: nobody has reported yet."""
+    ways: tuple[tuple[UUID, ...], ...]
+    """The ways through transit machines, the one in use first."""
+    rtt: int | None
+    """Milliseconds, in steps; through transit the sum of the links' steps, where all are known."""
+    since: datetime | None
+    reports: tuple[Reported | None, Reported | None]
+    """What the machine, and what the peer, last reported of the direct link."""
+    record: Record | None
+    """The record that names the ways."""
+
+
+class Ways:
+    """The ways of all pairs."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[UUID, UUID, UUID], Record] = {}
+
+    def take(self, subject: str, record: Record) -> None:
+        """A record of the stream PATHS."""
+        _, _, machine, kind, network, peer = subject.split(".")
+        if kind != "path":
+            return
+        key = UUID(network), UUID(machine), UUID(peer)
+        if record.body is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+
+    def way(self, mirror: Mirror, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
+        """How a machine reaches a peer. Raises `NotFoundError` where there is no such network."""
+        mirror.network(network_id)
+        mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
+        record = self._records.get((network_id, machine_id, peer_id))
+        ways = record.body.ways if record is not None and isinstance(record.body, PathRecord) else ()
+        kind = _kind(record, ways, mine, theirs)
+        return Way(
+            network_id=network_id,
+            machine_id=machine_id,
+            peer_id=peer_id,
+            kind=kind,
+            ways=ways,
+            rtt=self._rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
+            since=record.time if record is not None else _since(kind, mine, theirs),
+            reports=(mine, theirs),
+            record=record,
+        )
+
+    def ways_of(self, mirror: Mirror, reach: Reach, network_id: UUID, machine_id: UUID) -> Iterator[Way]:
+        """How a machine reaches every other member that has announced itself, by address."""
+        network, _ = mirror.network(network_id)
+        for peer in sorted(network.peers.values(), key=lambda peer: peer.address):
+            if peer.machine_id != machine_id:
+                yield self.way(mirror, reach, network_id, machine_id, peer.machine_id)
+
+    @staticmethod
+    def _rtt(reach: Reach, network_id: UUID, hops: tuple[UUID, ...]) -> int | None:
+        steps = [_step(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
+        return None if None in steps else sum(step for step in steps if step is not None)
+
+
+def _step(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
+    reports = reach.link(network_id, one, other), reach.link(network_id, other, one)
+    steps = [said.event.link.rtt for said in reports if said is not None and said.event.link.rtt is not None]
+    return max(steps, default=None)
+
+
+def _kind(
+    record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Reported | None, theirs: Reported | None
+) -> Kind:
+    if record is not None:
+        return "transit" if ways else "none"
+    states = {said.event.link.state for said in (mine, theirs) if said is not None}
+    if not states:
+        return "unknown"
+    return "none" if "unreachable" in states else "direct"
+
+
+def _since(kind: Kind, mine: Reported | None, theirs: Reported | None) -> datetime | None:
+    times = [said.event.time for said in (mine, theirs) if said is not None]
+    return max(times, default=None) if kind != "unknown" else None
