@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from events.errors import ConflictError, InternalError, UnavailableError
+
+_T = TypeVar("_T")
 
 INTERFACE_PREFIX = "wl-"
 """Every interface that the agent makes begins so; others are never touched."""
@@ -129,6 +131,31 @@ class Changes:
 
 
 NO_CHANGES = Changes()
+
+
+def merged(*several: Changes) -> Changes:
+    """Changes to an interface that is there, one after the other, as one."""
+    add_addresses, remove_addresses = set[str](), set[str]()
+    add_routes, remove_routes = set[Route](), set[Route]()
+    peers: list[PeerChange] = []
+    for changes in several:
+        _follow(add_addresses, remove_addresses, changes.add_addresses, changes.remove_addresses)
+        _follow(add_routes, remove_routes, changes.add_routes, changes.remove_routes)
+        peers += changes.peers
+    return Changes(
+        add_addresses=frozenset(add_addresses),
+        remove_addresses=frozenset(remove_addresses),
+        add_routes=frozenset(add_routes),
+        remove_routes=frozenset(remove_routes),
+        peers=tuple(peers),
+    )
+
+
+def _follow(adds: set[_T], removes: set[_T], then_add: frozenset[_T], then_remove: frozenset[_T]) -> None:
+    adds -= then_remove
+    removes |= then_remove
+    adds |= then_add
+    removes -= then_add
 
 
 class Devices(Protocol):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from agent.backoff import Backoff
 from agent.believing import ASK_TIMEOUT, Belief
-from agent.desired import DEFAULT_MTU, Increment, Locality, NetworkView
+from agent.desired import DEFAULT_MTU, Locality
 from agent.device import Changes, DeviceError, Devices, PeerChange, PortTakenError, interface_name
 from agent.follow import Update
 from agent.keys import generate_private_key, is_due, public_key
@@ -25,6 +25,7 @@ from agent.plan import diff, next_endpoints
 from agent.store import NextKey, Store, Tunnel
 from agent.surroundings import candidates
 from agent.trust import Entry
+from agent.view import Increment, NetworkView
 from events.bus import ask
 from events.errors import UnavailableError, WireloomError
 from events.records import MembershipRecord, MembershipRequest, NetworkRecord, PeerRecord, Record
@@ -97,7 +98,8 @@ class Network:
         self._scope = scope("network", self.network_id)
         self._tunnel = self._take_tunnel()
         key = public_key(self._tunnel.private_key)
-        self.view = NetworkView(context.machine_id, membership.network_cidr, membership.address, key)
+        self.view = NetworkView(self.network_id, context.machine_id, membership.network_cidr, membership.address, key)
+        self.view.mtu = context.options.mtu
         self.view.locality = locality
         self._show_next_key()
         self._listener = Listener(
@@ -331,7 +333,7 @@ class Network:
         actual = await self._context.run(devices.read, self.interface)
         # From here to the end of diff nothing else runs: what is pending is part of the view already.
         self._pending.clear()
-        desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port, self._context.options.mtu)
+        desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port)
         now = time.time()
         changes = diff(desired, actual, now)
         if changes:
