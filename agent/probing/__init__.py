@@ -1,1 +1,1 @@
-"""Finds out at which address each peer is reached directly, and how well. Pure: time, chance and packets are arguments."""
+"""Finds the address at which each peer is reached directly. Pure: time, chance and packets are arguments."""

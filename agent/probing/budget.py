@@ -7,6 +7,10 @@ pongs. What matters more has a reserve: it still goes when the rest has to wait.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
+
+Kind = Literal["busy", "idle", "lost"]
+"""What a peer counts as: reached directly, with or without traffic, or not reached."""
 
 LIMIT = 100
 """Packets a second."""
@@ -14,7 +18,7 @@ LIMIT = 100
 _BUSY_PINGS = 20
 _IDLE_PINGS = 10
 _RETRY_PINGS = 10
-"""Pings a second that watching tunnels with and without traffic, and trying again, should take; intervals grow to fit."""
+"""Pings a second that watching tunnels with and without traffic, and trying again, should take: intervals grow."""
 
 
 class Weight(IntEnum):
@@ -63,18 +67,19 @@ class _Bucket:
 
 
 class Budget:
-    """The packets that all of a machine's probers may send together. Counts the peers that share it, by what they need."""
+    """The packets that all of a machine's probers may send together. Counts the peers that share it."""
 
     def __init__(self, limit: float = LIMIT) -> None:
         self._all = _Bucket(limit)
         self._answers = _Bucket(limit / 2)
         self._step = limit / 50
-        self.busy = 0
-        """Peers that are reached directly and have traffic."""
-        self.idle = 0
-        """Peers that are reached directly and have none."""
-        self.lost = 0
-        """Peers that are not reached."""
+        self.peers: dict[Kind, int] = {"busy": 0, "idle": 0, "lost": 0}
+        """How many peers share it."""
+
+    def change(self, kind: Kind | None, by: int) -> None:
+        """There are so many peers more of a kind."""
+        if kind is not None:
+            self.peers[kind] += by
 
     def take(self, now: float, weight: Weight) -> bool:
         """Whether a packet may be sent now; if so, it counts as sent."""
@@ -85,7 +90,7 @@ class Budget:
 
     def take_answer(self, now: float, weight: Weight) -> bool:
         """The same for a pong."""
-        if not self._answers.has(now, weight) or not self.take(now, weight):
+        if not self._answers.has(now, weight * self._step) or not self.take(now, weight):
             return False
         self._answers.take()
         return True
@@ -96,12 +101,13 @@ class Budget:
 
     def busy_interval(self) -> float:
         """Seconds between two pings of a tunnel with traffic: a half for up to ten such."""
-        return max(0.5, self.busy / _BUSY_PINGS)
+        return max(0.5, self.peers["busy"] / _BUSY_PINGS)
 
     def idle_interval(self) -> float:
-        """Seconds between two pings of a tunnel without traffic: from 2 to 25, as a NAT's memory needs, for up to 250."""
-        return max(self.idle / _IDLE_PINGS, min(25.0, 2 + self.idle / 5))
+        """Seconds between two pings of a tunnel without traffic: 2 to 25, as a NAT's memory needs, for up to 250."""
+        idle = self.peers["idle"]
+        return max(idle / _IDLE_PINGS, min(25.0, 2 + idle / 5))
 
     def retry_interval(self, pings: int) -> float:
         """At least so many seconds between two bursts of `pings` at a peer that is not reached."""
-        return self.lost * pings / _RETRY_PINGS
+        return self.peers["lost"] * pings / _RETRY_PINGS

@@ -35,8 +35,8 @@ class Link:
 
 @dataclass(frozen=True)
 class Observed:
-    """The addresses that peers see this machine's packets come from, and that others may use too: all there are, sorted.
-    Said when they change."""
+    """The addresses that peers see this machine's packets come from, and that others may use too: all, sorted. Said
+    when they change."""
 
     endpoints: tuple[str, ...]
 
