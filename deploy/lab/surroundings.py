@@ -91,7 +91,7 @@ class _Lan:
         box.run(IP, text="\n".join([*lines, "link set lan up"]))
 
     def connect(self, machine: Machine) -> None:
-        """Put a machine into the network by its `eth0`. Where the router translates, others see the router's address."""
+        """Put a machine into the network by its `eth0`. Others see the router's address, if that translates."""
         self._used += 1
         here, port = self._used, f"lan-{self._used}"
         self._box.run(

@@ -126,8 +126,8 @@ def _chances(a: Place, b: Place) -> Iterator[Way]:
 def observe(a: Spot, b: Spot, to_b: str, to_a: str) -> Way:
     """How packets travel, by the endpoints that WireGuard uses: `to_b` on a for b, `to_a` on b for a.
 
-    Transit addresses are unlike any other. For the rest: where one end is used at an address of its own, at which it can
-    be reached unasked, it is direct; else both are used at addresses that only answers come in at, so they were punched.
+    Transit addresses are unlike any other. For the rest: where one end is used at an address of its own, at which it
+    can be reached unasked, it is direct; else both are used where only answers come in, so they were punched.
     """
     hosts = [ip_address(split_endpoint(endpoint)[0]) for endpoint in (to_a, to_b)]
     if any(host.version == 6 and host in _TRANSIT for host in hosts):
