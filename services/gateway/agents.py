@@ -35,6 +35,7 @@ from services.gateway.follower import Follower
 from services.gateway.invalid import invalid
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.reach import is_about_members
 from services.gateway.replies import without_foreign_reply
 from services.gateway.tasks import Tasks
 from services.gateway.tracks import Tracks
@@ -155,7 +156,7 @@ class Agents:
     async def _sync(self, machine_id: UUID, data: bytes) -> bytes:
         request = SyncRequest.model_validate_json(data)
         if request.scope == scope("paths", machine_id):
-            return self._tracks.sync(machine_id, request.since).model_dump_json().encode()
+            return (await self._tracks.sync(machine_id, request.since)).model_dump_json().encode()
         reply = self._follower.mirror.sync(machine_id, request.scope, request.since)
         if reply.gone or reply.reset:
             # The agent may have heard a record live that has not reached this mirror: be sure before it drops anything.
@@ -168,7 +169,10 @@ class Agents:
 
     async def _reach(self, machine_id: UUID, data: bytes) -> bytes:
         request = ReachRequest.model_validate_json(data)
-        sequence = await self._tracks.report(machine_id, request, self._follower.mirror, datetime.now(UTC))
+        mirror = self._follower.mirror
+        if not is_about_members(machine_id, request, mirror) and not await self._follower.catch_up(CATCH_UP):
+            raise UnavailableError("The gateway is behind.", hint="Report again.")
+        sequence = await self._tracks.report(machine_id, request, mirror, datetime.now(UTC))
         return ReachReply(sequence=sequence).model_dump_json().encode()
 
     async def _beat(self, message: Msg) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from events.records import PathRecord, Record
-from services.gateway.mirror import Mirror
-from services.gateway.reach import Reach, Reported
+from services.gateway.reach import Link, Reach
 
 Kind = Literal["direct", "transit", "none", "unknown"]
 
@@ -30,8 +28,8 @@ class Way:
     rtt: int | None
     """Milliseconds, in steps; through transit the sum of the links' steps, where all are known."""
     since: datetime | None
-    reports: tuple[Reported | None, Reported | None]
-    """What the machine, and what the peer, last reported of the direct link."""
+    links: tuple[Link | None, Link | None]
+    """What the machine, and what the peer, reported of the direct link."""
     record: Record | None
     """The record that names the ways."""
 
@@ -53,9 +51,8 @@ class Ways:
         else:
             self._records[key] = record
 
-    def way(self, mirror: Mirror, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
-        """How a machine reaches a peer. Raises `NotFoundError` where there is no such network."""
-        mirror.network(network_id)
+    def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
+        """How a machine reaches a peer."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
         record = self._records.get((network_id, machine_id, peer_id))
         ways = record.body.ways if record is not None and isinstance(record.body, PathRecord) else ()
@@ -66,42 +63,36 @@ class Ways:
             peer_id=peer_id,
             kind=kind,
             ways=ways,
-            rtt=self._rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
+            rtt=None if kind == "none" else _rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
             since=record.time if record is not None else _since(kind, mine, theirs),
-            reports=(mine, theirs),
+            links=(mine, theirs),
             record=record,
         )
 
-    def ways_of(self, mirror: Mirror, reach: Reach, network_id: UUID, machine_id: UUID) -> Iterator[Way]:
-        """How a machine reaches every other member that has announced itself, by address."""
-        network, _ = mirror.network(network_id)
-        for peer in sorted(network.peers.values(), key=lambda peer: peer.address):
-            if peer.machine_id != machine_id:
-                yield self.way(mirror, reach, network_id, machine_id, peer.machine_id)
 
-    @staticmethod
-    def _rtt(reach: Reach, network_id: UUID, hops: tuple[UUID, ...]) -> int | None:
-        steps = [_step(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
-        return None if None in steps else sum(step for step in steps if step is not None)
+def _rtt(reach: Reach, network_id: UUID, hops: tuple[UUID, ...]) -> int | None:
+    steps = [_step(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
+    return None if None in steps else sum(step for step in steps if step is not None)
 
 
 def _step(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
-    reports = reach.link(network_id, one, other), reach.link(network_id, other, one)
-    steps = [said.event.link.rtt for said in reports if said is not None and said.event.link.rtt is not None]
-    return max(steps, default=None)
+    links = reach.link(network_id, one, other), reach.link(network_id, other, one)
+    said = [link.newest.event.link.rtt for link in links if link is not None]
+    return max((step for step in said if step is not None), default=None)
 
 
-def _kind(
-    record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Reported | None, theirs: Reported | None
-) -> Kind:
+def _kind(record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Link | None, theirs: Link | None) -> Kind:
     if record is not None:
         return "transit" if ways else "none"
-    states = {said.event.link.state for said in (mine, theirs) if said is not None}
+    states = {link.newest.event.link.state for link in (mine, theirs) if link is not None}
     if not states:
         return "unknown"
     return "none" if "unreachable" in states else "direct"
 
 
-def _since(kind: Kind, mine: Reported | None, theirs: Reported | None) -> datetime | None:
-    times = [said.event.time for said in (mine, theirs) if said is not None]
-    return max(times, default=None) if kind != "unknown" else None
+def _since(kind: Kind, mine: Link | None, theirs: Link | None) -> datetime | None:
+    """Direct since both ends say so, without a way since the first end says that there is none."""
+    began = [link.began.event for link in (mine, theirs) if link is not None]
+    if kind == "direct":
+        return max(event.time for event in began)
+    return min((event.time for event in began if event.link.state == "unreachable"), default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from events.commands import Actor, Command, Outcome
-from events.errors import InvalidInputError, UnavailableError
+from events.errors import InvalidInputError, UnavailableError, WireloomError
 from events.fields import shown
 from events.identity import Identity
 from services.gateway.admission import Admission
@@ -136,6 +136,27 @@ class Change:
     def another_id(self, purpose: str) -> UUID:
         """An id that follows from the command's: the same for a repetition of the request."""
         return uuid5(self.command_id, purpose)
+
+    def ids(self, command_types: Iterable[type[Command]]) -> list[UUID]:
+        """The ids of the commands that this request takes. The first command's is the request's, and the others' follow
+        from it, whatever is left out: a repetition of the request is a repetition of each."""
+        _, *others = command_types
+        return [self.command_id, *(self.another_id(command_type.summary) for command_type in others)]
+
+    async def give_all(self, commands: Sequence[Command]) -> Outcome:
+        """Have commands decided, one after the other; what became of the last. Raises what the first one was refused
+        with that was, with a hint that says what was executed before."""
+        outcome: Outcome | None = None
+        for done, command in enumerate(commands):
+            try:
+                outcome = await self.give(command)
+            except WireloomError as error:
+                if done:
+                    executed = " and ".join(before.summary for before in commands[:done])
+                    error.hint = f"{error.hint} Executed before this: {executed}.".strip()
+                raise
+        assert outcome is not None
+        return outcome
 
     async def give(self, command: Command) -> Outcome:
         """Have a command decided. Raises what it was refused with."""
