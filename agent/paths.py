@@ -82,6 +82,14 @@ class Paths:
         """The ways to a peer, in order of preference."""
         return self._ways.get(peer_id, ())
 
+    def reached(self) -> tuple[UUID, ...]:
+        """The peers that there are ways to."""
+        return tuple(self._ways)
+
+    def relaying(self) -> tuple[UUID, ...]:
+        """The peers that others lie behind for the sake of others."""
+        return tuple(self._relays)
+
     def through(self, transit_id: UUID) -> frozenset[UUID]:
         """The peers that have a way which begins with this transit."""
         return frozenset(self._through.get(transit_id, ()))

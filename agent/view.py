@@ -9,13 +9,13 @@ ways whose first transit machine they reach; and while nothing is known, the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
-from agent.device import NO_CHANGES, Changes, PeerChange, Route, merged
+from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
 from agent.paths import NESTING_OVERHEAD, Paths, Turn, Way
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
@@ -98,6 +98,8 @@ class NetworkView:
         """This machine as the others see it."""
         self.members: dict[UUID, Member] = {}
         self.paths = Paths(network_id, machine_id)
+        self._transit = IPv6Network(self.paths.prefix)
+        self._astray: set[UUID] = set()
         self._by_address: dict[IPv4Address, UUID] = {}
         self._by_key: dict[str, UUID] = {}
 
@@ -157,6 +159,13 @@ class NetworkView:
         """No transit addresses of others lie behind a peer."""
         return Increment(self._obey(self.paths.drop_relay(peer_id)))
 
+    def forget_paths(self) -> Iterator[Increment]:
+        """No ways and relays count any more."""
+        for peer_id in self.paths.reached():
+            yield self.drop_path(peer_id)
+        for peer_id in self.paths.relaying():
+            yield self.drop_relay(peer_id)
+
     # -- what probes find
 
     def found(self, machine_id: UUID, endpoint: str) -> Increment:
@@ -175,7 +184,31 @@ class NetworkView:
             changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
         return Increment(changes)
 
+    def watch(self, peers: Mapping[str, Peer]) -> Increment:
+        """The peers as they are on the interface, looked at again and again. Brings back who is led astray: a peer
+        answers where packets came from, so one that has not found the direct path yet draws this machine along."""
+        astray = set()
+        for machine_id, member in self.members.items():
+            peer = peers.get(member.public_key)
+            if peer is not None and member.direct and peer.endpoint and self._is_nested(peer.endpoint):
+                astray.add(machine_id)
+        back, self._astray = astray & self._astray, astray
+        changes = (_towards(self.members[each].public_key, self.members[each].direct) for each in sorted(back))
+        return Increment(Changes(peers=tuple(change for pair in changes for change in pair)))
+
     # -- the whole
+
+    @property
+    def keys(self) -> Mapping[str, UUID]:
+        """Whose each public key is."""
+        return self._by_key
+
+    def is_inside(self, address: IPv4Address | IPv6Address) -> bool:
+        """Whether an address is one of the network's own."""
+        return address in self.network_cidr or address in self._transit
+
+    def _is_nested(self, endpoint: str) -> bool:
+        return split_endpoint(endpoint)[0] in self._transit
 
     def desired(self, private_key: str, listen_port: int) -> Desired:
         """The whole interface as it should be."""

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from agent.context import Options
 from agent.device import Changes, PeerChange, Route
 from agent.keys import public_key
-from agent.network import Options
 from agent.store import DiskStore
 from events.bus import connect
 from events.errors import InvalidNameError
