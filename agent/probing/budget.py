@@ -61,9 +61,10 @@ class _Bucket:
         self._level -= 1
 
     def next_at(self, now: float, reserve: float) -> float:
-        """When there will be one to take."""
+        """When there will be one to take: now, if there is."""
         self._fill(now)
-        return now + max(0.0, 1 + reserve - self._level) / self._rate + 1e-6
+        missing = 1 + reserve - self._level
+        return now + missing / self._rate + 1e-6 if missing > 0 else now
 
 
 class Budget:
