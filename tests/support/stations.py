@@ -81,9 +81,9 @@ class Station:
         assert device is not None
         return device
 
-    def pings(self, address: str, count: int = 1) -> bool:
-        """Whether an answer comes within a second."""
-        return ", 0% packet loss" in self.run("ping", f"-c{count}", "-i0.2", "-W1", address, check=False)
+    def pings(self, address: str, count: int = 1, wait: float = 1.0) -> bool:
+        """Whether all answers come, within so many seconds each."""
+        return ", 0% packet loss" in self.run("ping", f"-c{count}", "-i0.2", f"-W{wait}", address, check=False)
 
     def close(self) -> None:
         """Take the interface away, and end the threads."""
@@ -99,6 +99,8 @@ class Station:
 def station(devices: Callable[[], Devices]) -> Iterator[Station]:
     """A station, gone afterwards."""
     with namespace() as name:
+        # Addresses that the kernel makes are ready for use at once, too.
+        command("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", namespace=name)
         made = Station(name, devices())
         try:
             yield made
