@@ -31,7 +31,7 @@ from agent.follow import Update
 from agent.guidance import Guidance
 from agent.listening import Listener
 from agent.network import Network
-from agent.probing.budget import Budget
+from agent.pathfinding import Probing
 from agent.reporting import Reports
 from agent.store import Store
 from agent.surroundings import Surroundings
@@ -65,10 +65,12 @@ class Agent:
         store: Store,
         surroundings: Surroundings,
         rules: Rules | None = None,
+        probing: Probing | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """With a door only signed records are believed, and the machine's access is renewed there. With `rules` the
-        machine may be a transit. `on_ready` is called once the interfaces are first as the store says."""
+        machine may be a transit; with `probing` it finds out how it reaches its peers. `on_ready` is called once the
+        interfaces are first as the store says."""
         self.machine_id = machine_id
         self.hostname = options.hostname
         self.networks: dict[UUID, Network] = {}
@@ -80,6 +82,7 @@ class Agent:
         self._store = store
         self._surroundings = surroundings
         self._rules = rules
+        self._probing = probing
         self._on_ready = on_ready
         self._scope = scope("machine", machine_id)
         self._memberships: dict[UUID, MembershipRecord] = {}
@@ -150,7 +153,7 @@ class Agent:
             belief=self._make_belief(),
             dropped=self._owes_beat.set,
             reports=Reports(self._boot_id),
-            budget=Budget() if self._devices.blocking else None,
+            probing=self._probing,
         )
         self._transit = Transit(self._rules, run)
         self._listener = Listener(
@@ -183,6 +186,8 @@ class Agent:
     async def _close(self, thread: ThreadPoolExecutor | None) -> None:
         if self._flush is not None:
             self._flush.cancel()
+        for network in self.networks.values():
+            network.hush()
         if self._options.down_on_exit:
             for network in self.networks.values():
                 with suppress(DeviceError):

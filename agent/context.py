@@ -11,7 +11,7 @@ from agent.believing import Belief
 from agent.desired import DEFAULT_MTU
 from agent.device import Devices
 from agent.listening import Spawn
-from agent.probing.budget import Budget
+from agent.pathfinding import Probing
 from agent.reporting import Reports
 from agent.store import Store
 
@@ -62,5 +62,5 @@ class Context:
     """Says that an interface has lost a peer that the records have no more."""
     reports: Reports
     """Orders what is reported of links."""
-    budget: Budget | None = None
-    """The probe packets that all networks share; None where nothing is probed."""
+    probing: Probing | None = None
+    """None where nothing is probed."""

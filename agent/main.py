@@ -34,6 +34,8 @@ from agent.install import STATE_DIR, Service
 from agent.join import TOKEN_VARIABLE, Wish, join, leave, taken_token
 from agent.kernel import KernelDevices
 from agent.notify import notify
+from agent.pathfinding import Probing
+from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
 from agent.store import FILE_NAME as STORE_FILE
 from agent.store import DiskStore, exclusive
@@ -231,6 +233,7 @@ async def _live(
         store=store,
         surroundings=SystemSurroundings(),
         rules=Forwarding(),
+        probing=Probing(ProbeSocket),
         on_ready=lambda: notify("READY=1"),
     )
 

@@ -80,7 +80,7 @@ class Network:
         )
         self._announcer = Announcer(context.machine_id, self._to_announce, context.spawn)
         self._reporter = Reporter(context.machine_id, self.network_id, context.reports, context.spawn)
-        self._finder = None if context.budget is None else Pathfinder(self, context.budget, context.spawn)
+        self._finder = None if context.probing is None else Pathfinder(self, context.probing, context.spawn)
         self._looking: asyncio.Task[None] | None = None
         self._observed: tuple[str, ...] = ()
         self._may_nest = False
@@ -446,13 +446,17 @@ class Network:
                 self._finder.look(self.view.keys, device.peers)
                 self._change(self.view.watch(device.peers))
 
-    async def stop(self) -> None:
-        """Stop listening and changing; the interface stays."""
-        self._is_up = False
+    def hush(self) -> None:
+        """Say and probe nothing more."""
         self._announcer.close()
         self._reporter.close()
         if self._finder is not None:
             self._finder.close()
+
+    async def stop(self) -> None:
+        """Stop listening and changing; the interface stays."""
+        self._is_up = False
+        self.hush()
         await self._listener.detach()
         for task in (self._looking, self._applying):
             if task is not None:

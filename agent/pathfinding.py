@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Protocol
 from uuid import UUID
@@ -42,14 +43,26 @@ class Traveller(Protocol):
         """Whether an endpoint is in one of this machine's own subnets."""
 
 
+OpenSocket = Callable[[int, Callable[[str, bytes], None]], ProbeSocket]
+"""Opens a socket beside WireGuard's on this port, and calls for each probe that comes. Raises `DeviceError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """With what a machine probes, in all its networks."""
+
+    open_socket: OpenSocket
+    budget: Budget = field(default_factory=Budget)
+
+
 class Pathfinder:
     """Has a prober and a socket from `open` to `close`."""
 
-    def __init__(self, traveller: Traveller, budget: Budget, spawn: Spawn) -> None:
+    def __init__(self, traveller: Traveller, probing: Probing, spawn: Spawn) -> None:
         """`spawn` starts a task whose failure ends the agent."""
         self._spawn = spawn
         self._traveller = traveller
-        self._budget = budget
+        self._probing = probing
         self._prober: Prober | None = None
         self._socket: ProbeSocket | None = None
         self._keys: tuple[str, str] = ("", "")
@@ -69,7 +82,7 @@ class Pathfinder:
             self._socket.listen_port = listen_port
             return True
         try:
-            self._socket = ProbeSocket(listen_port, self._on_packet)
+            self._socket = self._probing.open_socket(listen_port, self._on_packet)
         except DeviceError as error:
             self._log.warning("cannot probe paths", error=error.detail, hint=error.hint)
             return False
@@ -83,7 +96,7 @@ class Pathfinder:
             self._prober.close()
         self._keys = private_key, public_key
         sealer, traveller = Sealer(private_key, public_key), self._traveller
-        self._prober = Prober(sealer, self._budget, SystemRandom(), traveller.permits, traveller.is_near)
+        self._prober = Prober(sealer, self._probing.budget, SystemRandom(), traveller.permits, traveller.is_near)
         return True
 
     def peer(self, machine_id: UUID, public_key: str, candidates: tuple[str, ...]) -> None:
