@@ -7,10 +7,10 @@ BIN := $(CURDIR)/$(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup demo demo-shell demo-down lab test check bench lock clean
+.PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-tests test check bench lock clean
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 system:
 	@PYTHON=$(PYTHON) deploy/setup/system.sh
@@ -36,7 +36,16 @@ test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 	@deploy/setup/kernel.sh build/kernel
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
 
-lab: setup ## Run only the tests on machines in network namespaces
+lab: setup ## Every pair of machines across NATs and firewalls, as a matrix beside theory
+	@$(ROOT) $(BIN)/python -m deploy.lab.matrix
+
+lab-healing: setup ## How long cuts of paths and transits are felt; ARGS="--cuts 5" for fewer
+	@$(ROOT) $(BIN)/python -m deploy.lab.healing $(ARGS)
+
+lab-speed: setup ## Throughput direct and through a transit, beside WireGuard set up by hand
+	@$(ROOT) $(BIN)/python -m deploy.lab.throughput $(ARGS)
+
+lab-tests: setup ## Run only the tests on machines in network namespaces
 	@$(ROOT) $(BIN)/python -m pytest -m lab $(ARGS)
 
 check: setup ## Lint, formatting, types and import arrows

@@ -24,13 +24,18 @@ from agent.access import Connect, Door
 from agent.backoff import Backoff
 from agent.believing import ASK_TIMEOUT, Belief
 from agent.connection import Connection
+from agent.context import Context, Options
 from agent.desired import Locality
 from agent.device import DeviceError, Devices, interface_name
 from agent.follow import Update
+from agent.guidance import Guidance
 from agent.listening import Listener
-from agent.network import Context, Network, Options
+from agent.network import Network
+from agent.pathfinding import Probing
+from agent.reporting import Reports
 from agent.store import Store
 from agent.surroundings import Surroundings
+from agent.transit import Rules, Transit
 from agent.trust import Entry, Judge, why_unusable
 from events.bus import ask
 from events.enrolment import Access
@@ -59,10 +64,13 @@ class Agent:
         devices: Devices,
         store: Store,
         surroundings: Surroundings,
+        rules: Rules | None = None,
+        probing: Probing | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
-        """With a door only signed records are believed, and the machine's access is renewed there. `on_ready` is called
-        once the interfaces are first as the store says."""
+        """With a door only signed records are believed, and the machine's access is renewed there. With `rules` the
+        machine may be a transit; with `probing` it finds out how it reaches its peers. `on_ready` is called once the
+        interfaces are first as the store says."""
         self.machine_id = machine_id
         self.hostname = options.hostname
         self.networks: dict[UUID, Network] = {}
@@ -73,6 +81,8 @@ class Agent:
         self._devices = devices
         self._store = store
         self._surroundings = surroundings
+        self._rules = rules
+        self._probing = probing
         self._on_ready = on_ready
         self._scope = scope("machine", machine_id)
         self._memberships: dict[UUID, MembershipRecord] = {}
@@ -142,7 +152,10 @@ class Agent:
             deleted=self._network_deleted,
             belief=self._make_belief(),
             dropped=self._owes_beat.set,
+            reports=Reports(self._boot_id),
+            probing=self._probing,
         )
+        self._transit = Transit(self._rules, run)
         self._listener = Listener(
             "machine",
             self.machine_id,
@@ -151,6 +164,14 @@ class Agent:
             belief=self._context.belief,
             store=self._store,
             spawn=spawn,
+        )
+        self._guidance = Guidance(
+            self.machine_id,
+            belief=self._context.belief,
+            store=self._store,
+            spawn=spawn,
+            wrote=self._flush_soon,
+            walker=self.networks.get,
         )
 
     def _make_belief(self) -> Belief:
@@ -165,6 +186,8 @@ class Agent:
     async def _close(self, thread: ThreadPoolExecutor | None) -> None:
         if self._flush is not None:
             self._flush.cancel()
+        for network in self.networks.values():
+            network.hush()
         if self._options.down_on_exit:
             for network in self.networks.values():
                 with suppress(DeviceError):
@@ -209,6 +232,8 @@ class Agent:
         match record.body:
             case MachineRecord() as machine:
                 self.hostname = machine.hostname
+                self._transit.mode = machine.transit
+                self._wake.set()
             case MembershipRecord() as membership:
                 self._take_membership(membership)
             case None:
@@ -272,6 +297,7 @@ class Agent:
             except ValidationError:
                 self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
                 self._listener.follower.restart()
+        self._guidance.restore()
 
     async def _settle(self) -> bool:
         """Join and leave networks as the memberships say. Returns whether it worked."""
@@ -291,6 +317,7 @@ class Agent:
         self._log.info("in a network", network=str(membership.network_id), address=str(membership.address))
         network = Network(membership, self._locality, self._context)
         self.networks[membership.network_id] = network
+        self._allow(network)
         client = self._connection.client
         if client is not None and self._connection.may_hear(membership.network_id):
             await network.attach(client)
@@ -313,11 +340,24 @@ class Agent:
         return True
 
     async def _reconcile(self, is_full: bool) -> bool:
-        is_right = True
+        is_right, is_new = True, self._transit.differs(self.networks.values())
+        if is_full or is_new:
+            await self._guard()
         for network in list(self.networks.values()):
             if is_full or network.needs_compare:
                 is_right &= await network.reconcile(rotate=is_full)
+        if is_new:  # of an interface that was not there before, the system knows no settings
+            await self._guard()
         return is_right
+
+    async def _guard(self) -> None:
+        await self._transit.guard(list(self.networks.values()))
+        for network in self.networks.values():
+            self._allow(network)
+
+    def _allow(self, network: Network) -> None:
+        if network.allow(self._transit.may_nest, self._transit.is_transit):
+            self._guidance.tell(network.network_id)
 
     def _flush_soon(self) -> None:
         if self._flush is None:
@@ -337,7 +377,8 @@ class Agent:
         """See `agent.connection.User.attach`."""
         may_hear = self._connection.may_hear
         networks = [network for network in self.networks.values() if may_hear(network.network_id)]
-        await asyncio.gather(self._listener.attach(client), *(network.attach(client) for network in networks))
+        own = self._listener.attach(client), self._guidance.attach(client)
+        await asyncio.gather(*own, *(network.attach(client) for network in networks))
 
     def renewed(self, access: Access) -> None:
         """See `agent.connection.User.renewed`."""
@@ -380,6 +421,7 @@ class Agent:
 
     def _resync(self) -> None:
         self._listener.resync()
+        self._guidance.resync()
         for network in self.networks.values():
             network.resync()
 

@@ -1,17 +1,19 @@
 """What a WireGuard interface is like, what can be changed about it, and who can do so. Data types and one interface.
 
-Allowed IPs, addresses and routes are canonical CIDR text (`172.16.0.5/32`); endpoints are text as in `events.fields`;
-keys are base64, as `wg` prints them.
+Allowed IPs, addresses and destinations are canonical CIDR text (`172.16.0.5/32`, `fd00::5/128`); endpoints are text as
+in `events.fields`; keys are base64, as `wg` prints them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from events.errors import ConflictError, InternalError, UnavailableError
+
+_T = TypeVar("_T")
 
 INTERFACE_PREFIX = "wl-"
 """Every interface that the agent makes begins so; others are never touched."""
@@ -44,6 +46,24 @@ class NoBackendError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table that goes out through an interface, without a gateway."""
+
+    destination: str
+    mtu: int | None = None
+    """None for the interface's."""
+    source: str | None = None
+    """The address that packets leave with if nothing else says which; None for the system's choice. The machine must
+    have it."""
+
+    def __str__(self) -> str:
+        """As `ip route` writes it."""
+        mtu = "" if self.mtu is None else f" mtu {self.mtu}"
+        source = "" if self.source is None else f" src {self.source}"
+        return f"{self.destination}{mtu}{source}"
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """A peer of an interface as it is now."""
 
@@ -69,8 +89,8 @@ class Device:
     up: bool = False
     addresses: frozenset[str] = frozenset()
     """Without link-local ones."""
-    routes: frozenset[str] = frozenset()
-    """IPv4 destinations of the main table that go out through the interface."""
+    routes: frozenset[Route] = frozenset()
+    """Whoever made them, but for those that the kernel makes by itself for IPv6 addresses."""
     peers: Mapping[str, Peer] = field(default_factory=dict)
     """By public key."""
 
@@ -100,7 +120,9 @@ class Changes:
     """Bring the interface up."""
     add_addresses: frozenset[str] = frozenset()
     remove_addresses: frozenset[str] = frozenset()
-    add_routes: frozenset[str] = frozenset()
+    add_routes: frozenset[Route] = frozenset()
+    """One to a destination that `remove_routes` names too takes that one's place, without a gap."""
+    remove_routes: frozenset[Route] = frozenset()
     peers: tuple[PeerChange, ...] = ()
     """In the order in which they are to be made."""
 
@@ -109,6 +131,31 @@ class Changes:
 
 
 NO_CHANGES = Changes()
+
+
+def merged(*several: Changes) -> Changes:
+    """Changes to an interface that is there, one after the other, as one."""
+    add_addresses, remove_addresses = set[str](), set[str]()
+    add_routes, remove_routes = set[Route](), set[Route]()
+    peers: list[PeerChange] = []
+    for changes in several:
+        _follow(add_addresses, remove_addresses, changes.add_addresses, changes.remove_addresses)
+        _follow(add_routes, remove_routes, changes.add_routes, changes.remove_routes)
+        peers += changes.peers
+    return Changes(
+        add_addresses=frozenset(add_addresses),
+        remove_addresses=frozenset(remove_addresses),
+        add_routes=frozenset(add_routes),
+        remove_routes=frozenset(remove_routes),
+        peers=tuple(peers),
+    )
+
+
+def _follow(adds: set[_T], removes: set[_T], then_add: frozenset[_T], then_remove: frozenset[_T]) -> None:
+    adds -= then_remove
+    removes |= then_remove
+    adds |= then_add
+    removes -= then_add
 
 
 class Devices(Protocol):

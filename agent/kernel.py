@@ -66,7 +66,7 @@ class KernelDevices:
             self._set(interface, private_key=changes.private_key)
         for change in changes.peers:
             self._set_peer(interface, change)
-        self._links.add_routes(interface, changes)
+        self._links.finish(interface, changes)
 
     def _set_port(self, interface: str, port: int) -> None:
         try:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.device import INTERFACE_PREFIX, Changes, DeviceError
+from agent.device import INTERFACE_PREFIX, Changes, DeviceError, Route
 
 _MAIN_TABLE = 254
 _SCOPE_LINK = 253
 _IFF_UP = 1
+_PROTOCOL_KERNEL = 2
 _PROTOCOL_STATIC = 4
+_NO_DETECTION = 0x02
+_NO_PREFIX_ROUTE = 0x200
+"""IFA_F_NODAD and IFA_F_NOPREFIXROUTE: nobody else can have the address, and its /128 is routed locally anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Link:
     mtu: int
     up: bool
     addresses: frozenset[str]
-    routes: frozenset[str]
+    routes: frozenset[Route]
 
 
 class Links:
@@ -78,12 +84,18 @@ class Links:
     def _addresses(self, index: int) -> Iterator[str]:
         for address in self._netlink.get_addr(index=index):
             if address["scope"] != _SCOPE_LINK:
-                yield f"{address.get('local') or address.get('address')}/{address['prefixlen']}"
+                yield str(ip_interface(f"{address.get('local') or address.get('address')}/{address['prefixlen']}"))
 
-    def _routes(self, index: int) -> Iterator[str]:
-        for route in self._netlink.get_routes(family=socket.AF_INET, oif=index, table=_MAIN_TABLE):
-            destination = route.get("dst") or IPv4Address(0)
-            yield f"{destination}/{route['dst_len']}"
+    def _routes(self, index: int) -> Iterator[Route]:
+        for family, default in ((socket.AF_INET, IPv4Address(0)), (socket.AF_INET6, IPv6Address(0))):
+            for route in self._netlink.get_routes(family=family, oif=index, table=_MAIN_TABLE):
+                if family == socket.AF_INET6 and route["proto"] == _PROTOCOL_KERNEL:
+                    continue
+                yield Route(
+                    destination=str(ip_network(f"{route.get('dst') or default}/{route['dst_len']}")),
+                    mtu=route.get_nested("RTA_METRICS", "RTAX_MTU"),
+                    source=route.get("prefsrc"),
+                )
 
     def create(self, name: str, kind: str) -> None:
         """Make a link."""
@@ -96,9 +108,10 @@ class Links:
             self._netlink.link("del", ifname=name)
 
     def prepare(self, name: str, changes: Changes) -> None:
-        """Make the changes to the link itself and its addresses, before those to WireGuard: an interface that is up
-        says at once if its port is taken."""
-        if not (changes.mtu or changes.up or changes.add_addresses or changes.remove_addresses):
+        """Make the changes to the link itself and add IPv4 addresses, before the changes to WireGuard: an interface
+        that is up says at once if its port is taken."""
+        added = {address for address in changes.add_addresses if _version(address) == 4}
+        if not (changes.mtu or changes.up or added):
             return
         index = self._index(name)
         with refusals(f"configure the link {name}"):
@@ -106,32 +119,75 @@ class Links:
                 self._netlink.link("set", index=index, mtu=changes.mtu)
             if changes.up:
                 self._netlink.link("set", index=index, state="up")
-        # Taking the last address away would take the routes along: so new ones come first.
-        for action, addresses in (("add", changes.add_addresses), ("del", changes.remove_addresses)):
-            for address in sorted(addresses):
-                self._change_address(action, name, index, address)
+        self._change_addresses("add", name, index, added)
 
-    def _change_address(self, action: str, name: str, index: int, address: str) -> None:
-        interface = ip_interface(address)
-        harmless = errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL
-        with refusals(f"{action} the address {address} on {name}", harmless=harmless):
-            self._netlink.addr(action, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+    def finish(self, name: str, changes: Changes) -> None:
+        """Make the changes to IPv6 addresses and to routes, and take addresses away, after the changes to WireGuard.
 
-    def add_routes(self, name: str, changes: Changes) -> None:
-        """Make the changes to the routes; the last step, because routes need a link that is up."""
-        if not changes.add_routes:
+        Routes need a link that is up, and the addresses they name. Taking an address away takes routes along, so new
+        ones come first. IPv6 comes late, so that a machine without it has all the rest.
+        """
+        added = {address for address in changes.add_addresses if _version(address) == 6}
+        if not (added or changes.remove_addresses or changes.add_routes or changes.remove_routes):
             return
         index = self._index(name)
-        for route in sorted(changes.add_routes):
+        if added:
+            self._allow_ipv6(name)
+        self._change_addresses("add", name, index, added)
+        self._change_routes(name, index, changes)
+        self._change_addresses("del", name, index, changes.remove_addresses)
+        self._check_routes(name, index, changes)
+
+    def _change_addresses(self, action: str, name: str, index: int, addresses: Iterable[str]) -> None:
+        harmless = errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL
+        for address in sorted(addresses):
+            interface = ip_interface(address)
+            with refusals(f"{action} the address {address} on {name}", harmless=harmless):
+                self._netlink.addr(
+                    action,
+                    index=index,
+                    address=str(interface.ip),
+                    prefixlen=interface.network.prefixlen,
+                    **(
+                        {"flags": _NO_DETECTION | _NO_PREFIX_ROUTE} if (action, interface.version) == ("add", 6) else {}
+                    ),
+                )
+
+    def _change_routes(self, name: str, index: int, changes: Changes) -> None:
+        added = {route.destination for route in changes.add_routes}
+        removed = {route.destination for route in changes.remove_routes}
+        for route in sorted(changes.remove_routes, key=str):
+            if route.destination not in added:
+                with refusals(f"remove the route {route} through {name}", harmless=errno.ESRCH):
+                    self._netlink.route("del", oif=index, **_route_request(route))
+        for route in sorted(changes.add_routes, key=str):
+            action = "replace" if route.destination in removed else "add"
             with refusals(f"route {route} through {name}", harmless=errno.EEXIST):
-                self._netlink.route("add", dst=route, oif=index, scope=_SCOPE_LINK, proto=_PROTOCOL_STATIC)
+                self._netlink.route(action, oif=index, **_route_request(route))
+
+    def _check_routes(self, name: str, index: int, changes: Changes) -> None:
+        """Raise if another interface's route stands in the way of one."""
+        if not changes.add_routes:
+            return
         with refusals(f"read the routes of {name}"):
             missing = changes.add_routes - frozenset(self._routes(index))
         if missing:
             raise DeviceError(
-                f"Another interface has a route to {', '.join(sorted(missing))} already.",
+                f"Another interface has a route to {', '.join(sorted(map(str, missing)))} already.",
                 hint="Remove that route, or use a mesh network with another range.",
             )
+
+    def _allow_ipv6(self, name: str) -> None:
+        """Let the link have IPv6 addresses also where this machine's other links have none."""
+        setting = Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+        try:
+            if setting.read_text().strip() != "0":
+                setting.write_text("0")
+        except OSError as error:
+            raise DeviceError(
+                f"Cannot give {name} an IPv6 address: {error}.",
+                hint="Transit needs IPv6 between this machine's programs: boot without ipv6.disable=1.",
+            ) from error
 
     def _index(self, name: str) -> int:
         with refusals(f"find the link {name}"):
@@ -139,6 +195,21 @@ class Links:
         if not found:
             raise DeviceError(f"There is no interface {name}.")
         return found[0]
+
+
+def _version(address: str) -> int:
+    return ip_interface(address).version
+
+
+def _route_request(route: Route) -> dict[str, Any]:
+    request: dict[str, Any] = {"dst": route.destination, "table": _MAIN_TABLE, "proto": _PROTOCOL_STATIC}
+    if ip_network(route.destination).version == 4:
+        request["scope"] = _SCOPE_LINK
+    if route.mtu is not None:
+        request["metrics"] = {"mtu": route.mtu}
+    if route.source is not None:
+        request["prefsrc"] = route.source
+    return request
 
 
 @contextmanager

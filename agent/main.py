@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,15 +24,18 @@ import structlog
 from agent.access import Connect, open_bus, secured_bus
 from agent.agent import Agent
 from agent.backends import choose
+from agent.context import KEY_MAX_AGE, Options
 from agent.desired import DEFAULT_MTU
 from agent.device import Devices
+from agent.forwarding import Forwarding, NoTransitError
 from agent.identity import FILE_NAME as IDENTITY_FILE
 from agent.identity import EnrolledDoor, Identity, described, load, rendered
 from agent.install import STATE_DIR, Service
 from agent.join import TOKEN_VARIABLE, Wish, join, leave, taken_token
 from agent.kernel import KernelDevices
-from agent.network import KEY_MAX_AGE, Options
 from agent.notify import notify
+from agent.pathfinding import Probing
+from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
 from agent.store import FILE_NAME as STORE_FILE
 from agent.store import DiskStore, exclusive
@@ -228,6 +232,8 @@ async def _live(
         devices=devices,
         store=store,
         surroundings=SystemSurroundings(),
+        rules=Forwarding(),
+        probing=Probing(ProbeSocket),
         on_ready=lambda: notify("READY=1"),
     )
 
@@ -261,6 +267,8 @@ def _status(parsed: argparse.Namespace) -> int:
 
 def _leave(parsed: argparse.Namespace) -> int:
     leave(_existing(parsed.state_dir), Service(_say), _say)
+    with suppress(NoTransitError):
+        Forwarding().remove()
     return 0
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
@@ -14,72 +14,40 @@ import structlog
 from nats.aio.client import Client
 from pydantic import ValidationError
 
-from agent.backoff import Backoff
-from agent.believing import ASK_TIMEOUT, Belief
-from agent.desired import DEFAULT_MTU, Increment, Locality, NetworkView
-from agent.device import Changes, DeviceError, Devices, PeerChange, PortTakenError, interface_name
+from agent.announcing import Announcer
+from agent.context import Context
+from agent.desired import Locality
+from agent.device import Changes, Device, DeviceError, PeerChange, PortTakenError, interface_name, merged
 from agent.follow import Update
+from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
-from agent.listening import Listener, Spawn
+from agent.listening import Listener
+from agent.pathfinding import Pathfinder
 from agent.plan import diff, next_endpoints
-from agent.store import NextKey, Store, Tunnel
+from agent.reporting import Reporter
+from agent.store import LinkNote, NextKey, Tunnel
 from agent.surroundings import candidates
 from agent.trust import Entry
-from events.bus import ask
-from events.errors import UnavailableError, WireloomError
-from events.records import MembershipRecord, MembershipRequest, NetworkRecord, PeerRecord, Record
-from events.subjects import ask as ask_subject
+from agent.view import Increment, NetworkView
+from events.commands import MAX_ENDPOINTS
+from events.fields import split_endpoint
+from events.records import (
+    LinkState,
+    MembershipRecord,
+    MembershipRequest,
+    NetworkRecord,
+    PathRecord,
+    PeerRecord,
+    Record,
+)
 from events.subjects import scope
-
-KEY_MAX_AGE = 90 * 86400.0
-"""Seconds after which a machine makes itself a new key."""
 
 PORTS = range(51820, 52820)
 _PORT_TRIES = 20
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at what the tunnels carry."""
+
 _random = SystemRandom()
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a person decides about an agent."""
-
-    hostname: str
-    agent_version: str = ""
-    mtu: int = DEFAULT_MTU
-    endpoints: tuple[str, ...] = ()
-    """Where the machine can be reached, given by hand: address and port, or address alone."""
-    reconcile_interval: float = 30.0
-    """Seconds between full comparisons of the interfaces with what they should be."""
-    beat_interval: float = 10.0
-    """Seconds between heartbeats."""
-    key_max_age: float = KEY_MAX_AGE
-    """Seconds after which a key gives way to a new one; 0 for never."""
-    down_on_exit: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What an agent's networks share."""
-
-    machine_id: UUID
-    options: Options
-    devices: Devices
-    store: Store
-    run: Callable[..., Awaitable[Any]]
-    """Calls a function that may wait for the system."""
-    spawn: Spawn
-    wake: Callable[[], None]
-    """Says that an interface may not be as it should."""
-    wrote: Callable[[], None]
-    """Says that the store wants a flush."""
-    doubted: Callable[[UUID], None]
-    """Says that the control plane may not have this machine in a network any more."""
-    deleted: Callable[[UUID], None]
-    """Says that a network was deleted."""
-    belief: Belief
-    """Tells what to believe of what is heard."""
-    dropped: Callable[[], None]
-    """Says that an interface has lost a peer that the records have no more."""
 
 
 class Network:
@@ -97,7 +65,8 @@ class Network:
         self._scope = scope("network", self.network_id)
         self._tunnel = self._take_tunnel()
         key = public_key(self._tunnel.private_key)
-        self.view = NetworkView(context.machine_id, membership.network_cidr, membership.address, key)
+        self.view = NetworkView(self.network_id, context.machine_id, membership.network_cidr, membership.address, key)
+        self.view.mtu = context.options.mtu
         self.view.locality = locality
         self._show_next_key()
         self._listener = Listener(
@@ -109,10 +78,13 @@ class Network:
             store=context.store,
             spawn=context.spawn,
         )
-        self._client: Client | None = None
-        self._announced: MembershipRequest | None = None
-        self._announcing: asyncio.Task[None] | None = None
-        self._pending: list[PeerChange] = []
+        self._announcer = Announcer(context.machine_id, self._to_announce, context.spawn)
+        self._reporter = Reporter(context.machine_id, self.network_id, context.reports, context.spawn)
+        self._finder = None if context.probing is None else Pathfinder(self, context.probing, context.spawn)
+        self._looking: asyncio.Task[None] | None = None
+        self._observed: tuple[str, ...] = ()
+        self._may_nest = False
+        self._pending: list[Changes] = []
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._is_up = False
@@ -168,6 +140,8 @@ class Network:
         self._tunnel = tunnel
         self.view.public_key = public_key(tunnel.private_key)
         self._show_next_key()
+        if self._is_up:
+            self._probe()
 
     def _show_next_key(self) -> None:
         following = self._tunnel.next_key
@@ -193,15 +167,14 @@ class Network:
 
     async def attach(self, client: Client) -> None:
         """Hear the network's records on this connection."""
-        if client is not self._client and self._announcing is not None:
-            self._announcing.cancel()
-            self._announcing = None
-        self._client = client
+        self._announcer.attach(client)
+        if self._finder is not None:
+            self._reporter.attach(client)
         await self._listener.attach(client)
 
     def resync(self) -> None:
         """Ask for what may have been missed, and compare what was announced."""
-        self._announced = None
+        self._announcer.repeat()
         self._listener.resync()
         self.announce()
 
@@ -223,6 +196,7 @@ class Network:
             kept = {_machine_of(subject) for subject in update.keep}
             for machine_id in [held for held in self.view.members if held not in kept]:
                 self._change(self.view.drop(machine_id))
+                self._seek(machine_id)
             if self._context.machine_id not in kept:
                 self.view.drop(self._context.machine_id)
             store.retain(self._scope, update.keep)
@@ -239,6 +213,7 @@ class Network:
         match record.body:
             case PeerRecord() as peer:
                 self._change(self.view.put(peer), peer.machine_id)
+                self._seek(peer.machine_id)
                 if peer.machine_id == self._context.machine_id:
                     self._use_next_key()
                     self.announce()
@@ -250,21 +225,22 @@ class Network:
                 machine_id = _machine_of(subject)
                 if machine_id is not None:
                     self._change(self.view.drop(machine_id))
+                    self._seek(machine_id)
 
     def _change(self, increment: Increment, machine_id: UUID | None = None) -> None:
         if increment.refusal:
             self._context.belief.refuse("unusable", increment.refusal, network=self.name, peer=str(machine_id))
         if increment.compare:
             self.compare()
-        if not increment.peers or not self._is_up:
+        if not increment.changes or not self._is_up:
             return
         if self._context.devices.blocking:
-            self._pending.extend(increment.peers)
+            self._pending.append(increment.changes)
             if self._applying is None or self._applying.done():
                 self._applying = self._context.spawn(self._apply_pending())
             return
         try:
-            self._context.devices.apply(self.interface, Changes(peers=increment.peers))
+            self._context.devices.apply(self.interface, increment.changes)
             self._tell_of(increment.peers)
         except DeviceError as error:
             self._refused(error)
@@ -272,10 +248,10 @@ class Network:
     async def _apply_pending(self) -> None:
         async with self._lock:
             while self._pending:
-                batch, self._pending = tuple(self._pending), []
+                batch, self._pending = merged(*self._pending), []
                 try:
-                    await self._context.run(self._context.devices.apply, self.interface, Changes(peers=batch))
-                    self._tell_of(batch)
+                    await self._context.run(self._context.devices.apply, self.interface, batch)
+                    self._tell_of(batch.peers)
                 except DeviceError as error:
                     self._refused(error)
                     return
@@ -300,6 +276,10 @@ class Network:
         self.view.locality = locality
         self.compare()
         self.announce()
+        if self._finder is not None:
+            self._finder.stir(self._own_endpoints())
+            for machine_id in self.view.members:
+                self._seek(machine_id)
 
     async def reconcile(self, rotate: bool) -> bool:
         """Make the interface as it should be; with `rotate`, also try other endpoints of peers that do not answer.
@@ -319,6 +299,7 @@ class Network:
                     break
                 else:
                     self._is_up = True
+                    self._probe()
                     self.announce()
                     return True
         self._is_up = False
@@ -331,7 +312,7 @@ class Network:
         actual = await self._context.run(devices.read, self.interface)
         # From here to the end of diff nothing else runs: what is pending is part of the view already.
         self._pending.clear()
-        desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port, self._context.options.mtu)
+        desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port)
         now = time.time()
         changes = diff(desired, actual, now)
         if changes:
@@ -340,7 +321,12 @@ class Network:
             self._is_up = True
             await self._context.run(devices.apply, self.interface, changes)
             self._tell_of(changes.peers)
-        elif rotate and actual is not None and (turns := next_endpoints(desired, actual, now)):
+        elif (
+            rotate
+            and not self.view.is_probed
+            and actual is not None
+            and (turns := next_endpoints(desired, actual, now))
+        ):
             await self._context.run(devices.apply, self.interface, turns)
 
     def _choose_port(self) -> None:
@@ -349,41 +335,130 @@ class Network:
 
     def announce(self) -> None:
         """Tell the control plane this machine's key, port and endpoints, if it has others."""
-        idle = self._announcing is None or self._announcing.done()
-        if idle and self._is_up and self._client is not None and self._to_announce() is not None:
-            self._announcing = self._context.spawn(self._announce(self._client))
+        if self._is_up:
+            self._announcer.announce()
 
     def _to_announce(self) -> MembershipRequest | None:
         """None where nothing is to be said."""
-        port = self._tunnel.listen_port
-        endpoints = candidates(self._context.options.endpoints, self.view.locality, port)
+        port, own = self._tunnel.listen_port, self.view.own
+        endpoints = tuple(dict.fromkeys((*self._own_endpoints(), *self._observed)))[:MAX_ENDPOINTS]
         key = self.view.next_public_key or self.view.public_key
-        request = MembershipRequest(network_id=self.network_id, public_key=key, listen_port=port, endpoints=endpoints)
-        own = self.view.own
-        known = own is not None and own.public_key == request.public_key and own.endpoints == request.endpoints
-        return None if known or request == self._announced else request
+        if own is not None and (own.public_key, own.endpoints) == (key, endpoints):
+            return None
+        return MembershipRequest(network_id=self.network_id, public_key=key, listen_port=port, endpoints=endpoints)
 
-    async def _announce(self, client: Client) -> None:
-        subject = ask_subject(self._context.machine_id, "membership")
-        unavailable, refused = Backoff(0.1, 10.0), Backoff(2.0, 60.0)
-        while (request := self._to_announce()) is not None and client is self._client:
+    def _own_endpoints(self) -> tuple[str, ...]:
+        return candidates(self._context.options.endpoints, self.view.locality, self._tunnel.listen_port)
+
+    # -- paths
+
+    def obey(self, word: Word) -> None:
+        """See `Walker.obey`. A machine that cannot guard its transit addresses takes no ways through others."""
+        if not self._may_nest:
+            return
+        self._change(self.view.put_path(word) if isinstance(word, PathRecord) else self.view.put_relay(word))
+
+    def disregard(self, kind: str, peer_id: UUID) -> None:
+        """See `Walker.disregard`."""
+        self._change(self.view.drop_path(peer_id) if kind == "path" else self.view.drop_relay(peer_id))
+
+    def allow(self, may_nest: bool, is_transit: bool) -> bool:
+        """Whether this machine may use transit addresses, and whether it may be a transit. Returns whether it may now
+        use them and could not before: then its paths are to be told."""
+        if self.view.is_transit != is_transit:
+            self.view.is_transit = is_transit
+            self.compare()
+        had, self._may_nest = self._may_nest, may_nest
+        if had and not may_nest:
+            for change in self.view.forget_paths():
+                self._change(change)
+        return may_nest and not had
+
+    @property
+    def listen_port(self) -> int:
+        """WireGuard's port."""
+        return self._tunnel.listen_port
+
+    def reached(self, machine_id: UUID, endpoint: str) -> None:
+        """See `Traveller.reached`."""
+        self._change(self.view.found(machine_id, endpoint))
+
+    def linked(self, link: LinkState) -> None:
+        """See `Traveller.linked`."""
+        if link.state == "unreachable":
+            self._change(self.view.found(link.peer_id, ""))
+        self._reporter.say(link)
+        self._context.store.note_link(self.network_id, LinkNote(link, time.time()))
+        self._context.wrote()
+
+    def observed(self, endpoints: tuple[str, ...]) -> None:
+        """See `Traveller.observed`."""
+        self._observed = endpoints
+        self.announce()
+
+    def permits(self, endpoint: str) -> bool:
+        """See `Traveller.permits`."""
+        return bool(self.view.locality.usable((endpoint,))) and not self.view.is_inside(split_endpoint(endpoint)[0])
+
+    def is_near(self, endpoint: str) -> bool:
+        """See `Traveller.is_near`."""
+        address, _ = split_endpoint(endpoint)
+        return any(address in own.network for own in self.view.locality.addresses)
+
+    def _probe(self) -> None:
+        """Probe all peers with the key and port in use."""
+        finder = self._finder
+        if finder is None:
+            return
+        self.view.is_probed = finder.open(self._tunnel.listen_port)
+        if finder.is_open and finder.use_key(self._tunnel.private_key, self.view.public_key):
+            finder.stir(self._own_endpoints())
+            for machine_id in self.view.members:
+                self._seek(machine_id)
+            if self._looking is None:
+                self._looking = self._context.spawn(self._look())
+
+    def _seek(self, machine_id: UUID) -> None:
+        """Probe a peer as its record says, or no more."""
+        if self._finder is None or machine_id == self._context.machine_id:
+            return
+        member = self.view.members.get(machine_id)
+        if member is None:
+            self._finder.drop(machine_id)
+            self._reporter.forget(machine_id)
+            self._context.store.forget_link(self.network_id, machine_id)
+        elif self._finder.is_open:
+            self._reporter.search(machine_id)
+            self._finder.peer(machine_id, member.public_key, member.endpoints)
+
+    async def _look(self) -> None:
+        """See again and again what the tunnels carry. It takes a small part of the machine's time at most."""
+        loop, pause = asyncio.get_running_loop(), _LOOK_EVERY
+        while True:
+            await asyncio.sleep(pause)
+            begun = loop.time()
             try:
-                await ask(client, subject, request.model_dump_json().encode(), ASK_TIMEOUT)
-            except UnavailableError as error:
-                self._log.info("cannot announce this machine yet", error=str(error))
-                await unavailable.wait()
-            except WireloomError as error:
-                self._log.warning("announcing this machine is refused", error=error.detail, hint=error.hint)
-                await refused.wait()
-            else:
-                self._announced = request
+                device: Device | None = await self._context.run(self._context.devices.read, self.interface)
+            except DeviceError:
+                continue
+            pause = max(_LOOK_EVERY, 20 * (loop.time() - begun))
+            if device is not None and self._finder is not None:
+                self._finder.look(self.view.keys, device.peers)
+                self._change(self.view.watch(device.peers))
+
+    def hush(self) -> None:
+        """Say and probe nothing more."""
+        self._announcer.close()
+        self._reporter.close()
+        if self._finder is not None:
+            self._finder.close()
 
     async def stop(self) -> None:
         """Stop listening and changing; the interface stays."""
-        self._client = None
         self._is_up = False
+        self.hush()
         await self._listener.detach()
-        for task in (self._announcing, self._applying):
+        for task in (self._looking, self._applying):
             if task is not None:
                 task.cancel()
 
@@ -403,7 +478,7 @@ def _summary(changes: Changes) -> dict[str, Any]:
         "up": changes.up,
         "addresses": sorted(changes.add_addresses),
         "foreign_addresses": sorted(changes.remove_addresses),
-        "routes": sorted(changes.add_routes),
+        "routes": sorted(map(str, changes.add_routes)),
         "peers": len(changes.peers),
     }
     return {name: value for name, value in summary.items() if value}

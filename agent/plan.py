@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from agent.desired import Desired, DesiredPeer
-from agent.device import Changes, Device, Peer, PeerChange
+from agent.device import Changes, Device, Peer, PeerChange, Route
 
 HANDSHAKE_FRESH = 180.0
 """Seconds after a handshake during which a peer's session is good (WireGuard's Reject-After-Time)."""
@@ -19,19 +20,30 @@ def diff(desired: Desired, actual: Device | None, now: float) -> Changes:
     """
     is_new = actual is None
     have = actual or Device()
-    address = frozenset((desired.address,))
-    route = frozenset((desired.route,))
+    routes = desired.routes
+    destinations = {route.destination for route in routes}
+    unwanted = {r for r in have.routes - routes if r.destination in destinations or _is_own(r, desired)}
     return Changes(
         create=is_new,
         private_key=None if have.private_key == desired.private_key else desired.private_key,
         listen_port=None if have.listen_port == desired.listen_port else desired.listen_port,
         mtu=None if have.mtu == desired.mtu else desired.mtu,
         up=not have.up,
-        add_addresses=address - have.addresses,
-        remove_addresses=have.addresses - address,
-        add_routes=route - have.routes,
+        add_addresses=desired.addresses - have.addresses,
+        remove_addresses=have.addresses - desired.addresses,
+        add_routes=routes - have.routes,
+        remove_routes=frozenset(unwanted),
         peers=tuple(_peer_changes(desired, have, now)),
     )
+
+
+def _is_own(route: Route, desired: Desired) -> bool:
+    """Whether a route is one that only the agent makes: to transit addresses, or to one peer with an MTU of its own."""
+    destination = ip_network(route.destination)
+    if isinstance(destination, IPv6Network):
+        return bool(desired.transit_prefix) and destination.subnet_of(IPv6Network(desired.transit_prefix))
+    is_one = destination.prefixlen == destination.max_prefixlen
+    return is_one and route.mtu is not None and destination.subnet_of(IPv4Network(desired.route))
 
 
 def next_endpoints(desired: Desired, actual: Device, now: float) -> Changes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from agent.device import Changes, Device, DeviceError, Peer, PeerChange, PortTakenError
+from agent.device import Changes, Device, DeviceError, Peer, PeerChange, PortTakenError, Route
 
 
 @dataclass(slots=True)
@@ -16,7 +16,7 @@ class _Interface:
     mtu: int = 1420
     up: bool = False
     addresses: frozenset[str] = frozenset()
-    routes: frozenset[str] = frozenset()
+    routes: frozenset[Route] = frozenset()
     peers: dict[str, Peer] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     """The public key of the peer that has an allowed IP: only one can."""
@@ -91,8 +91,8 @@ def _apply_link(found: _Interface, changes: Changes) -> None:
     if changes.add_addresses or changes.remove_addresses:
         found.addresses = (found.addresses | changes.add_addresses) - changes.remove_addresses
     found.up = found.up or changes.up
-    if changes.add_routes:
-        found.routes |= changes.add_routes
+    if changes.add_routes or changes.remove_routes:
+        found.routes = (found.routes - changes.remove_routes) | changes.add_routes
 
 
 def _apply_peer(found: _Interface, change: PeerChange) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from pydantic import ValidationError
 
 from agent.device import Device, Devices, Peer, interface_name
 from agent.keys import public_key
-from agent.store import DiskStore
-from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record
+from agent.store import DiskStore, LinkNote
+from events.fields import split_endpoint
+from events.records import MachineRecord, MembershipRecord, NetworkRecord, PathRecord, PeerRecord, Record
 from events.subjects import scope
+from events.transit import transit_address
 
 
 def read_status(store: DiskStore, backends: Iterable[Devices], now: float) -> dict[str, Any]:
@@ -42,6 +45,9 @@ def _network(store: DiskStore, membership: MembershipRecord, backends: list[Devi
     bodies = list(_bodies(store, scope("network", membership.network_id)))
     members = [body for body in bodies if isinstance(body, PeerRecord) and body.machine_id != membership.machine_id]
     tunnel = store.tunnel(membership.network_id)
+    links = store.links(membership.network_id)
+    ways = _ways(store, membership)
+    hostnames = {member.machine_id: member.hostname for member in members}
     backend, device = _device(backends, interface)
     return {
         "network_id": str(membership.network_id),
@@ -55,8 +61,9 @@ def _network(store: DiskStore, membership: MembershipRecord, backends: list[Devi
         "listen_port": device.listen_port if device else None,
         "revision": store.revision(scope("network", membership.network_id)),
         "peers": [
-            _peer(member, device.peers.get(member.public_key) if device else None, now)
+            _peer(member, peer, now) | _path(peer, links.get(member.machine_id), ways, hostnames)
             for member in sorted(members, key=lambda member: member.address)
+            for peer in (device.peers.get(member.public_key) if device else None,)
         ],
     }
 
@@ -84,6 +91,32 @@ def _peer(member: PeerRecord, peer: Peer | None, now: float) -> dict[str, Any]:
     }
 
 
+def _ways(store: DiskStore, membership: MembershipRecord) -> dict[str, tuple[UUID, ...]]:
+    """By which way each transit address leads to a peer."""
+    return {
+        str(transit_address(body.network_id, body.peer_id, way[-1])): way
+        for body in _bodies(store, scope("paths", membership.machine_id))
+        if isinstance(body, PathRecord) and body.network_id == membership.network_id
+        for way in reversed(body.ways)
+        if way
+    }
+
+
+def _path(
+    peer: Peer | None, note: LinkNote | None, ways: dict[str, tuple[UUID, ...]], hostnames: dict[UUID, str]
+) -> dict[str, Any]:
+    """How a peer is reached: what the interface does, beside what probes last found of the direct path."""
+    way = ways.get(str(split_endpoint(peer.endpoint)[0])) if peer and peer.endpoint else None
+    path = "transit" if way else note.link.state if note else "unknown"
+    return {
+        "path": path,
+        "through": [hostnames.get(transit, str(transit)) for transit in way or ()],
+        "since": datetime.fromtimestamp(note.since, UTC).isoformat() if note else None,
+        "rtt_ms": note.link.rtt if note and path == "direct" else None,
+        "tried": [{"endpoint": tried, "result": result} for tried, result in note.link.tried] if note else [],
+    }
+
+
 def render(status: dict[str, Any]) -> str:
     """The status as text for people. Pure."""
     lines = [f"machine {status['machine_id']}  {status['hostname'] or 'not registered yet'}"]
@@ -101,11 +134,13 @@ def render(status: dict[str, Any]) -> str:
 def _table(peers: list[dict[str, Any]]) -> list[str]:
     if not peers:
         return ["no peers"]
-    rows = [("PEER", "ADDRESS", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")]
+    rows = [("PEER", "ADDRESS", "PATH", "SINCE", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT")]
     rows += [
         (
             peer["hostname"],
             peer["address"],
+            _in_words(peer),
+            peer["since"][:19] + "Z" if peer["since"] else "-",
             peer["endpoint"] or "-",
             "never" if peer["last_handshake_age"] is None else f"{peer['last_handshake_age']:.0f} s ago",
             str(peer["rx_bytes"]),
@@ -114,4 +149,22 @@ def _table(peers: list[dict[str, Any]]) -> list[str]:
         for peer in peers
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for peer in peers:
+        tried = ", ".join(f"{candidate['endpoint']} ({candidate['result']})" for candidate in peer["tried"])
+        lines += [f"not reached directly: {peer['hostname']}: {tried or 'no candidates'}"] if _is_apart(peer) else []
+    return lines
+
+
+def _is_apart(peer: dict[str, Any]) -> bool:
+    return peer["path"] in {"transit", "unreachable"}
+
+
+def _in_words(peer: dict[str, Any]) -> str:
+    match peer["path"]:
+        case "transit":
+            return f"through {', '.join(peer['through'])}"
+        case "direct":
+            return f"direct, ≤ {peer['rtt_ms']} ms"
+        case other:
+            return str(other)

@@ -13,10 +13,11 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 from events.errors import ConflictError, InternalError
+from events.records import LinkState
 
 FILE_NAME = "agent.db"
 _LOCK_NAME = "lock"
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE machine (machine_id TEXT NOT NULL);
 CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, listen_port INTEGER NOT NULL,
@@ -25,6 +26,10 @@ CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, lis
 CREATE TABLE scope (scope TEXT PRIMARY KEY, revision INTEGER NOT NULL);
 CREATE TABLE record (scope TEXT NOT NULL, subject TEXT NOT NULL, revision INTEGER NOT NULL, body BLOB NOT NULL,
                      PRIMARY KEY (scope, subject)) WITHOUT ROWID;
+"""
+_LINKS = """
+CREATE TABLE link (network_id TEXT NOT NULL, peer_id TEXT NOT NULL, since REAL NOT NULL, state TEXT NOT NULL,
+                   PRIMARY KEY (network_id, peer_id)) WITHOUT ROWID;
 """
 _FROM_1 = """
 ALTER TABLE tunnel ADD COLUMN made_at REAL NOT NULL DEFAULT 0;
@@ -97,6 +102,15 @@ class Stored:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LinkNote:
+    """What probes found of a link, for people to see."""
+
+    link: LinkState
+    since: float
+    """Seconds since 1970."""
+
+
 class Store(Protocol):
     """Where an agent keeps its state. What is written counts once `flush` has returned."""
 
@@ -126,6 +140,12 @@ class Store(Protocol):
 
     def set_revision(self, scope: str, revision: int) -> None:
         """The revision that the scope's records add up to."""
+
+    def note_link(self, network_id: UUID, note: LinkNote) -> None:
+        """Keep how a link is now; `since` counts from the last change of its state."""
+
+    def forget_link(self, network_id: UUID, peer_id: UUID) -> None:
+        """Forget a link."""
 
     def flush(self) -> None:
         """Make what was written last."""
@@ -213,6 +233,12 @@ class MemoryStore:
     def set_revision(self, scope: str, revision: int) -> None:
         """Keeps nothing."""
 
+    def note_link(self, network_id: UUID, note: LinkNote) -> None:
+        """Keeps nothing."""
+
+    def forget_link(self, network_id: UUID, peer_id: UUID) -> None:
+        """Keeps nothing."""
+
     def flush(self) -> None:
         """Nothing to do."""
 
@@ -241,9 +267,11 @@ class DiskStore:
         self._db.execute("PRAGMA secure_delete = ON")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+            self._db.executescript(f"BEGIN; {_SCHEMA} {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
         elif version == 1:
-            self._db.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+            self._db.executescript(f"BEGIN; {_FROM_1} {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+        elif version == 2:
+            self._db.executescript(f"BEGIN; {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
         elif version != _SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
 
@@ -304,6 +332,7 @@ class DiskStore:
         self._write("DELETE FROM tunnel WHERE network_id = ?", str(network_id))
         self._write("DELETE FROM scope WHERE scope IN (?, ?)", scope, f"ring:{scope}")
         self._write("DELETE FROM record WHERE scope = ?", scope)
+        self._write("DELETE FROM link WHERE network_id = ?", str(network_id))
         self.flush()
 
     def revision(self, scope: str) -> int:
@@ -341,7 +370,25 @@ class DiskStore:
         self._write("DELETE FROM scope")
         self.flush()
 
-    def _write(self, statement: str, *values: str | int | bytes) -> None:
+    def note_link(self, network_id: UUID, note: LinkNote) -> None:
+        """See `Store.note_link`."""
+        key = str(network_id), str(note.link.peer_id)
+        row = self._db.execute("SELECT since, state FROM link WHERE network_id = ? AND peer_id = ?", key).fetchone()
+        is_same = row is not None and LinkState.model_validate_json(row[1]).state == note.link.state
+        values = *key, row[0] if is_same else note.since, note.link.model_dump_json()
+        self._write("INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?)", *values)
+
+    def forget_link(self, network_id: UUID, peer_id: UUID) -> None:
+        """See `Store.forget_link`."""
+        self._write("DELETE FROM link WHERE network_id = ? AND peer_id = ?", str(network_id), str(peer_id))
+
+    def links(self, network_id: UUID) -> dict[UUID, LinkNote]:
+        """What was noted of a network's links, by peer."""
+        rows = self._db.execute("SELECT since, state FROM link WHERE network_id = ?", (str(network_id),))
+        notes = [LinkNote(LinkState.model_validate_json(state), since) for since, state in rows]
+        return {note.link.peer_id: note for note in notes}
+
+    def _write(self, statement: str, *values: str | float | bytes) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
         self._db.execute(statement, values)

@@ -7,16 +7,35 @@ was heard, and that it can be read. What is refused is counted by reason, and to
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from events.cidr import parse_network_cidr
 from events.errors import InvalidCidrError
-from events.records import MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, Record
-from events.subjects import machine_info, machine_membership, network_info, network_peer, scope_of
+from events.records import (
+    MachineRecord,
+    MembershipRecord,
+    NetworkRecord,
+    PathRecord,
+    PeerRecord,
+    Record,
+    RelayRecord,
+)
+from events.subjects import (
+    PATHS_PREFIX,
+    STATE_PREFIX,
+    machine_info,
+    machine_membership,
+    network_info,
+    network_peer,
+    path,
+    relay,
+    scope_of,
+)
 from events.trust.signing import Ring, Verifier
 
 Reason = Literal["forged", "misdirected", "replayed", "older", "unusable"]
@@ -112,34 +131,37 @@ class Judge:
 def _is_of(scope: str, subject: str) -> bool:
     """Whether a subject is one of those that a network's or machine's scope has."""
     try:
-        state, kind, _, *rest = subject.split(".")
-        if state != "state" or scope_of(subject) != scope:
+        prefix, kind, _, *rest = subject.split(".")
+        if scope_of(subject) != scope or prefix != (PATHS_PREFIX if kind == "paths" else STATE_PREFIX):
             return False
         match kind, rest:
             case (("network" | "machine"), ["info"]):
                 return True
             case ("network", ["peer", item]) | ("machine", ["network", item]):
                 return str(UUID(item)) == item
+            case ("paths", [("path" | "relay"), network, peer]):
+                return str(UUID(network)) == network and str(UUID(peer)) == peer
     except ValueError:
         return False
     return False
 
 
+_SUBJECTS: dict[type[Any], Callable[[Any], str]] = {
+    NetworkRecord: lambda network: network_info(network.network_id),
+    PeerRecord: lambda peer: network_peer(peer.network_id, peer.machine_id),
+    MachineRecord: lambda machine: machine_info(machine.machine_id),
+    MembershipRecord: lambda membership: machine_membership(membership.machine_id, membership.network_id),
+    PathRecord: lambda way: path(way.machine_id, way.network_id, way.peer_id),
+    RelayRecord: lambda passage: relay(passage.machine_id, passage.network_id, passage.peer_id),
+}
+
+
 def _true_subject(record: Record) -> str | None:
     """The subject that a record's body names; None for a tombstone, which names none."""
-    match record.body:
-        case NetworkRecord() as network:
-            return network_info(network.network_id)
-        case PeerRecord() as peer:
-            return network_peer(peer.network_id, peer.machine_id)
-        case MachineRecord() as machine:
-            return machine_info(machine.machine_id)
-        case MembershipRecord() as membership:
-            return machine_membership(membership.machine_id, membership.network_id)
-        case None:
-            return None
-        case _:
-            return "the access list"
+    if record.body is None:
+        return None
+    subject = _SUBJECTS.get(type(record.body))
+    return "the access list" if subject is None else subject(record.body)
 
 
 def why_unusable(membership: MembershipRecord) -> str:

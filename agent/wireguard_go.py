@@ -63,7 +63,7 @@ class WireguardGoDevices:
         request = uapi.encode_set(changes, throwaway_public_key())
         if request:
             self._check(interface, changes, self._speak(interface, request))
-        self._links.add_routes(interface, changes)
+        self._links.finish(interface, changes)
 
     def remove(self, interface: str) -> None:
         """See `Devices.remove`. The process ends when its link goes."""

@@ -28,9 +28,9 @@ from nats.aio.msg import Msg
 
 from agent.access import open_bus
 from agent.agent import Agent
+from agent.context import Options
 from agent.desired import Locality
 from agent.device import Changes
-from agent.network import Options
 from agent.recording import RecordingDevices
 from agent.store import MemoryStore
 from agent.surroundings import FixedSurroundings

@@ -12,7 +12,17 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, TypeAdapter
 
 from events.domain import Assignment
-from events.fields import AccountRole, Endpoint, Frozen, GivenAddress, IdentityKey, PublicKey, SecretHash, TokenUse
+from events.fields import (
+    AccountRole,
+    Endpoint,
+    Frozen,
+    GivenAddress,
+    IdentityKey,
+    PublicKey,
+    SecretHash,
+    TokenUse,
+    TransitMode,
+)
 
 MAX_ENDPOINTS = 16
 """How many endpoint candidates a machine may announce for one network."""
@@ -121,6 +131,16 @@ class RenameMachine(Command):
 
     machine_id: UUID
     hostname: str
+
+
+class SetTransit(Command):
+    """Say whether other machines' traffic may go through a machine."""
+
+    kind: Literal["set-transit"] = "set-transit"
+    summary = "set whether a machine is a transit"
+
+    machine_id: UUID
+    transit: TransitMode
 
 
 class DeleteMachine(Command):
@@ -330,7 +350,8 @@ AnyCommand = Annotated[
     | SetAccountRole
     | DeleteAccount
     | IssueApiToken
-    | RevokeApiToken,
+    | RevokeApiToken
+    | SetTransit,
     Field(discriminator="kind"),
 ]
 
@@ -361,6 +382,7 @@ COMMAND_TYPES: tuple[type[Command], ...] = (
     DeleteAccount,
     IssueApiToken,
     RevokeApiToken,
+    SetTransit,
 )
 
 INTERNAL_COMMANDS: tuple[type[Command], ...] = (RegisterMembership, EnrolMachine, CreateFirstAccount)

@@ -28,6 +28,7 @@ from events.fields import (
     PublicKey,
     SecretHash,
     TokenUse,
+    TransitMode,
 )
 
 REGISTRY_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a01")
@@ -170,6 +171,15 @@ class MachineAgentUpdated(DomainEvent):
     agent_version: str
 
 
+class MachineTransitSet(DomainEvent):
+    """Whether other machines' traffic may go through a machine was changed."""
+
+    kind = "machine.transit_set"
+
+    machine_id: UUID
+    transit: TransitMode
+
+
 class MachineDeleted(DomainEvent):
     """A machine was deleted. Its id is never used again."""
 
@@ -307,4 +317,5 @@ EVENT_TYPES: tuple[type[DomainEvent], ...] = (
     AccountDeleted,
     ApiTokenIssued,
     ApiTokenRevoked,
+    MachineTransitSet,
 )

@@ -160,6 +160,9 @@ SecretHash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 AccountRole = Literal["viewer", "operator", "admin"]
 """What an account or API token may do: see; change networks and machines too; manage accounts and keys too."""
 
+TransitMode = Literal["auto", "always", "never"]
+"""Whether other machines' traffic may go through a machine: if nothing speaks against it; by preference; not at all."""
+
 TokenUse = Literal["api", "session"]
 """What an API token is for: a program or the command line, or a browser."""
 

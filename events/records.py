@@ -25,6 +25,7 @@ from events.fields import (
     SecretHash,
     TokenUse,
     Tolerant,
+    TransitMode,
 )
 
 
@@ -53,6 +54,10 @@ class PeerRecord(Tolerant):
     public_key: PublicKey
     endpoints: tuple[str, ...]
     """As the allocator accepted them; checked again where they are used."""
+    listen_port: int = 0
+    """The UDP port of its WireGuard on the machine itself; 0 for not known."""
+    transit: TransitMode = "auto"
+    """Whether others' traffic may go through this machine."""
 
 
 class MachineRecord(Tolerant):
@@ -64,6 +69,7 @@ class MachineRecord(Tolerant):
     hostname: str
     agent_version: str
     created_at: Moment
+    transit: TransitMode = "auto"
 
 
 class MembershipRecord(Tolerant):
@@ -78,6 +84,33 @@ class MembershipRecord(Tolerant):
     assigned_at: Moment
     key_generation: int = 0
     """How often the machine was told to make itself a new key here."""
+
+
+class PathRecord(Tolerant):
+    """How a machine reaches a peer that it has no direct path to, in the machine's paths scope. Without a record, or
+    after its tombstone: directly, if at all."""
+
+    kind: Literal["path"] = "path"
+
+    network_id: UUID
+    machine_id: UUID
+    peer_id: UUID
+    ways: tuple[tuple[UUID, ...], ...]
+    """The ways in order of preference, each the transit machines to go through, the nearest first. The peer's record
+    has the same ways, each the other way round. Empty: there is none."""
+
+
+class RelayRecord(Tolerant):
+    """For a transit machine on a way through several: whose transit addresses lie behind which of its peers."""
+
+    kind: Literal["relay"] = "relay"
+
+    network_id: UUID
+    machine_id: UUID
+    peer_id: UUID
+    """The next machine on the way."""
+    behind: tuple[tuple[UUID, UUID], ...]
+    """Machine and the transit next to it: their transit address is reached through `peer_id`."""
 
 
 class BootstrapTokenRecord(Tolerant):
@@ -156,7 +189,9 @@ Body = Annotated[
     | IdentityRecord
     | AccountRecord
     | ApiTokenRecord
-    | FormerTokenRecord,
+    | FormerTokenRecord
+    | PathRecord
+    | RelayRecord,
     Field(discriminator="kind"),
 ]
 
@@ -241,3 +276,45 @@ class Heartbeat(Tolerant):
     """For each network, the revision up to which its interface agrees with the records."""
     refused: dict[str, int] = Field(default_factory=dict)
     """How many records were refused since the agent started, by reason (`agent.trust.Reason`)."""
+
+
+class LinkState(Tolerant):
+    """What a machine finds of its direct path to one peer."""
+
+    peer_id: UUID
+    state: Literal["direct", "unreachable"]
+    rtt: int | None = None
+    """Milliseconds, in the steps of `events.transit.RTT_STEPS`; None where unreachable."""
+    endpoint: str = ""
+    """The candidate in use, or empty."""
+    tried: tuple[tuple[str, str], ...] = ()
+    """The candidates that were tried, each with how it failed; only where unreachable."""
+
+
+class ReachRequest(Tolerant):
+    """An agent reports changes of its links in one network."""
+
+    network_id: UUID
+    boot_id: UUID
+    counter: int
+    """Rises with every report of one boot: a report that is not newer is refused."""
+    whole: bool = False
+    """These are all the links that there are: what was reported before and is not among them counts no more."""
+    links: Annotated[tuple[LinkState, ...], Field(max_length=500)]
+
+
+class ReachReply(Tolerant):
+    """The report is in the stream."""
+
+    sequence: int
+
+
+class ReachEvent(Tolerant):
+    """What a machine reported of one link, as it stands in the stream REACH."""
+
+    network_id: UUID
+    machine_id: UUID
+    boot_id: UUID
+    counter: int
+    time: Moment
+    link: LinkState

@@ -7,7 +7,9 @@
 | `state.network.<network>.info`, `.peer.<machine>` | topology | gateway (STATE) |
 | `state.machine.<machine>.info`, `.network.<network>` | topology | gateway (STATE) |
 | `state.access.bootstrap.<token>`, `.identity.<machine>`, `.account.<account>`, `.token.<token>` | topology | gateway |
-| `live.…` | the server, repeating `state.…` | agents |
+| `reach.<network>.<machine>.<peer>` | gateway | topology (REACH: what machines report) |
+| `pathstate.paths.<machine>.path.<network>.<peer>`, `….relay.…` | topology | gateway (PATHS) |
+| `live.…` | the server, repeating `state.…` and `pathstate.…` | agents |
 | `ask.<machine>.<verb>` | the machine's agent | gateway |
 | `beat.<machine>` | the machine's agent | gateway |
 | `allocator.execute` | gateway | allocator |
@@ -26,6 +28,10 @@ SNAPSHOT_STREAM = "SNAPSHOTS"
 SNAPSHOT_PREFIX = "snapshot"
 STATE_STREAM = "STATE"
 STATE_PREFIX = "state"
+REACH_STREAM = "REACH"
+REACH_PREFIX = "reach"
+PATHS_STREAM = "PATHS"
+PATHS_PREFIX = "pathstate"
 LIVE_PREFIX = "live"
 
 EVENT_HEADER = "Wl-Event"
@@ -38,8 +44,9 @@ ANYBODY = "anybody"
 """Who gives commands where the bus does not ask who one is."""
 GATEWAY_QUEUE = "gateway"
 
-ScopeKind = Literal["network", "machine"]
-AskVerb = Literal["register", "membership", "sync", "ring"]
+ScopeKind = Literal["network", "machine", "paths"]
+"""`paths` is a machine's scope too: its paths and relays, in the stream PATHS."""
+AskVerb = Literal["register", "membership", "sync", "ring", "reach"]
 AccessPart = Literal["bootstrap", "identity", "account", "token"]
 
 
@@ -73,6 +80,21 @@ def access(part: AccessPart, item_id: UUID) -> str:
     return f"{STATE_PREFIX}.access.{part}.{item_id}"
 
 
+def path(machine_id: UUID, network_id: UUID, peer_id: UUID) -> str:
+    """PATHS subject of how a machine reaches a peer."""
+    return f"{PATHS_PREFIX}.paths.{machine_id}.path.{network_id}.{peer_id}"
+
+
+def relay(machine_id: UUID, network_id: UUID, peer_id: UUID) -> str:
+    """PATHS subject of what a transit machine passes on to a peer."""
+    return f"{PATHS_PREFIX}.paths.{machine_id}.relay.{network_id}.{peer_id}"
+
+
+def reach(network_id: UUID, machine_id: UUID, peer_id: UUID) -> str:
+    """Where a machine's newest report of a link stands."""
+    return f"{REACH_PREFIX}.{network_id}.{machine_id}.{peer_id}"
+
+
 def scope(kind: ScopeKind, scope_id: UUID) -> str:
     """The name of a scope: `network:<uuid>` or `machine:<uuid>`."""
     return f"{kind}:{scope_id}"
@@ -85,13 +107,14 @@ def scope_of(subject: str) -> str:
 
 
 def live_of(subject: str) -> str:
-    """Where a STATE subject is repeated live."""
-    return LIVE_PREFIX + subject.removeprefix(STATE_PREFIX)
+    """Where a STATE or PATHS subject is repeated live."""
+    return f"{LIVE_PREFIX}.{subject.partition('.')[2]}"
 
 
 def state_of(subject: str) -> str:
-    """The STATE subject of a live one."""
-    return STATE_PREFIX + subject.removeprefix(LIVE_PREFIX)
+    """The STATE or PATHS subject of a live one."""
+    rest = subject.partition(".")[2]
+    return f"{PATHS_PREFIX if rest.startswith('paths.') else STATE_PREFIX}.{rest}"
 
 
 def live_scope(kind: ScopeKind, scope_id: UUID) -> str:
@@ -158,3 +181,21 @@ STATE = Stream(
     ),
 )
 """The newest derived record of each subject, repeated live."""
+
+REACH = Stream(
+    REACH_STREAM,
+    REACH_PREFIX,
+    (("discard", "old"), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
+)
+"""What machines reported of their links, for 30 days; each link is reported again within a week."""
+
+PATHS = Stream(
+    PATHS_STREAM,
+    PATHS_PREFIX,
+    (
+        ("discard", "old"),
+        ("max_msgs_per_subject", 1),
+        ("republish", {"src": f"{PATHS_PREFIX}.>", "dest": f"{LIVE_PREFIX}.>"}),
+    ),
+)
+"""The ways through transit machines, derived from REACH and STATE, repeated live. If deleted, derived anew."""

@@ -44,7 +44,9 @@ class Machine:
         self.directory = directory / name
         self.directory.mkdir(parents=True)
         self.address = ""
-        """Where the router reaches it; set when it is joined."""
+        """The IPv4 address that the router sees it at, if any; set when it is joined."""
+        self.address6 = ""
+        """Likewise its IPv6 address."""
         self._programs: list[subprocess.Popen[bytes]] = []
         unshare = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         tied = [] if outlive else ["setpriv", "--pdeathsig", "KILL"]

@@ -18,11 +18,14 @@ from agent.device import INTERFACE_PREFIX
 from deploy.lab.lab import Lab, Pings, ping_all
 from deploy.lab.machine import LabError, Machine, Program
 
+CONTROL = "control"
 BUS_PORT = 7422
 HTTP_PORT = 7480
 WIRELOOM = Path(sys.executable).with_name("wireloom")
 AGENT = Path(sys.executable).with_name("wireloom-agent")
 _OK = 200
+_FIELDS_OF_INTERFACE = 5
+"""In `wg show all dump`: a peer has more."""
 _PAUSE = 0.02
 _ADMIN_TOKEN = re.compile(r"\bwla_[a-z2-7]{52}\b")
 
@@ -33,9 +36,12 @@ T = TypeVar("T")
 class Mesh:
     """A control plane and machines with agents, in a lab."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, by_name: bool = False) -> None:
+        """With `by_name`, the control plane is known by a name that stands for its IPv4 and its IPv6 address, so that
+        machines which have only one of the two find it."""
         self.lab = lab
-        self.control = lab.add_machine("control")
+        self.by_name = by_name
+        self.control = lab.add_machine(CONTROL)
         self.agents: dict[str, Program] = {}
         self.control_plane: Program | None = None
         self.token = ""
@@ -48,7 +54,19 @@ class Mesh:
     @property
     def url(self) -> str:
         """Where the machines find the control plane."""
-        return f"https://{self.control.address}:{HTTP_PORT}"
+        return f"https://{self._known_as}:{HTTP_PORT}"
+
+    @property
+    def _known_as(self) -> str:
+        return CONTROL if self.by_name else self.control.address
+
+    def know_control(self, machine: Machine) -> None:
+        """Have a machine know the control plane by its name, where it has one."""
+        if self.by_name:
+            hosts = self.lab.directory / "hosts"
+            names = [f"{address} {CONTROL}" for address in (self.control.address6, self.control.address)]
+            hosts.write_text("\n".join(["127.0.0.1 localhost", "::1 localhost", *names, ""]))
+            machine.run(["mount", "--bind", hosts, "/etc/hosts"])
 
     @property
     def settings(self) -> dict[str, str]:
@@ -57,9 +75,9 @@ class Mesh:
 
     def start_control_plane(self, timeout: float = 60.0) -> None:
         """Start it, on the data that it had before, if any, and wait until it is ready. The first time, sign in."""
-        address, data = self.control.address, self.control.directory / "data"
+        address, data = "::" if self.by_name else self.control.address, self.control.directory / "data"
         command: list[str | Path] = [WIRELOOM, "up", "--data-dir", data]
-        command += ["--http-host", address, "--bus-host", address, "--public-host", address]
+        command += ["--http-host", address, "--bus-host", address, "--public-host", self._known_as]
         program = self.control_plane = self.control.start("control-plane", command)
 
         def ready() -> bool:
@@ -69,6 +87,7 @@ class Mesh:
 
         wait_for(ready, timeout, "the control plane to be ready")
         if not self.token:
+            self.know_control(self.control)
             self._sign_in(program)
 
     def _sign_in(self, program: Program) -> None:
@@ -102,9 +121,14 @@ class Mesh:
     def add(self, name: str, token: str = "") -> Machine:
         """A new machine that joins with a bootstrap token (a new one if none is given), with a running agent."""
         machine = self.lab.add_machine(name)
-        self.join(machine, token or self.bootstrap_token())
-        self.start_agent(machine)
+        self.enrol(machine, token or self.bootstrap_token())
         return machine
+
+    def enrol(self, machine: Machine, token: str) -> None:
+        """Have a machine join, and start its agent."""
+        self.know_control(machine)
+        self.join(machine, token)
+        self.start_agent(machine)
 
     def bootstrap_token(self, *options: str) -> str:
         """A new bootstrap token, for one machine if the options do not say otherwise."""
@@ -141,7 +165,7 @@ class Mesh:
             plain = socket.create_connection((address, HTTP_PORT), timeout=10)
         trust = ssl.create_default_context(cafile=str(self._ca))
         try:
-            connection.sock = trust.wrap_socket(plain, server_hostname=address)
+            connection.sock = trust.wrap_socket(plain, server_hostname=self._known_as)
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"} if self.token else {})
             response = connection.getresponse()
             return response.status, response.read()
@@ -178,6 +202,20 @@ class Mesh:
         """The WireGuard interfaces that a machine's agent has made."""
         links: list[Json] = json.loads(self.lab.machines[name].run(["ip", "-json", "link", "show"]))
         return [link["ifname"] for link in links if link["ifname"].startswith(INTERFACE_PREFIX)]
+
+    def endpoints(self, names: Iterable[str]) -> dict[tuple[str, str], str]:
+        """The endpoint that the WireGuard of each of these machines has for each other one of them, where there is one.
+        They must not be in more than one network."""
+        owners: dict[str, str] = {}
+        seen: list[list[str]] = []
+        for name in names:
+            for line in self.lab.machines[name].run(["wg", "show", "all", "dump"]).splitlines():
+                fields = line.split("\t")
+                if len(fields) == _FIELDS_OF_INTERFACE:
+                    owners[fields[2]] = name
+                elif fields[3] != "(none)":
+                    seen.append([name, fields[1], fields[3]])
+        return {(name, owners[key]): endpoint for name, key, endpoint in seen if key in owners}
 
     def await_interface_gone(self, name: str, timeout: float = 20.0) -> None:
         """Wait until a machine has no mesh interface any more."""

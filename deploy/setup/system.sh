@@ -5,6 +5,7 @@ set -eu
 
 # package=program, or package=file where it brings no program of its own
 NEEDED="
+iperf3=iperf3
 iproute2=ip
 iputils-ping=ping
 nftables=nft

@@ -52,7 +52,12 @@ def _defines(*streams: str) -> tuple[str, ...]:
 MACHINE = Permissions(
     "machine",
     publish=("ask.{{name()}}.*", "beat.{{name()}}"),
-    subscribe=("live.machine.{{name()}}.>", "live.network.{{tag(network)}}.>", "_INBOX.{{name()}}.>"),
+    subscribe=(
+        "live.machine.{{name()}}.>",
+        "live.network.{{tag(network)}}.>",
+        "live.paths.{{name()}}.>",
+        "_INBOX.{{name()}}.>",
+    ),
     subscriptions=4096,
     payload=64 * 1024,
 )
@@ -78,17 +83,27 @@ TOPOLOGY = Permissions(
     "topology",
     publish=(
         "state.>",
+        "pathstate.>",
         _FLOW,
-        *_defines("LOG", "STATE"),
-        *_follows("LOG", "STATE"),
+        *_defines("LOG", "STATE", "REACH", "PATHS"),
+        *_follows("LOG", "STATE", "REACH", "PATHS"),
         "$JS.API.STREAM.MSG.GET.STATE",
+        "$JS.API.STREAM.MSG.GET.PATHS",
         "$JS.API.STREAM.PURGE.STATE",
+        "$JS.API.STREAM.PURGE.PATHS",
     ),
     subscribe=("_INBOX.topology.>",),
 )
 GATEWAY = Permissions(
     "gateway",
-    publish=("allocator.execute", _ANSWERS, _FLOW, *_follows("LOG", "STATE"), "$JS.API.STREAM.MSG.GET.STATE"),
+    publish=(
+        "allocator.execute",
+        "reach.>",
+        _ANSWERS,
+        _FLOW,
+        *_follows("LOG", "STATE", "REACH", "PATHS"),
+        "$JS.API.STREAM.MSG.GET.STATE",
+    ),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )
 CONSOLE = Permissions("console", publish=("allocator.execute", "$JS.API.INFO"), subscribe=("_INBOX.console.>",))

@@ -27,6 +27,7 @@ from events.domain import (
     MachineRenamed,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -34,6 +35,7 @@ from events.domain import (
     RouteReflectorModeSet,
 )
 from events.errors import InternalError
+from events.fields import TransitMode
 from services.allocator import access
 from services.allocator.access import Access
 from services.allocator.addresses import AddressSet
@@ -123,6 +125,8 @@ class Machine:
     last_hash: str = GENESIS_HASH
     hostname: str = ""
     agent_version: str = ""
+    transit: TransitMode = "auto"
+    """Whether others' traffic may go through it."""
     deleted: bool = False
 
 
@@ -240,6 +244,10 @@ def _machine_agent_updated(machine: Machine, event: MachineAgentUpdated) -> Mach
     return replace(machine, agent_version=event.agent_version)
 
 
+def _machine_transit_set(machine: Machine, event: MachineTransitSet) -> Machine:
+    return replace(machine, transit=event.transit)
+
+
 def _machine_deleted(machine: Machine, _: MachineDeleted) -> Machine:
     return replace(machine, deleted=True)
 
@@ -257,6 +265,7 @@ _CHANGES: dict[type[DomainEvent], Callable[[Any, Any], Any]] = {
     MachineRegistered: _machine_registered,
     MachineRenamed: _machine_renamed,
     MachineAgentUpdated: _machine_agent_updated,
+    MachineTransitSet: _machine_transit_set,
     MachineDeleted: _machine_deleted,
     **access.CHANGES,
 }
@@ -266,7 +275,9 @@ AGGREGATE_OF: dict[type[DomainEvent], Callable[[UUID], Aggregate]] = {
         (NetworkCreated, NetworkRenamed, DefaultNetworkSet, RouteReflectorModeSet, NetworkDeleted), Registry
     ),
     **dict.fromkeys((MachinesAssigned, MachinesUnassigned, MembershipRegistered, KeyRotationRequested), Network),
-    **dict.fromkeys((MachineRegistered, MachineRenamed, MachineAgentUpdated, MachineDeleted), Machine),
+    **dict.fromkeys(
+        (MachineRegistered, MachineRenamed, MachineAgentUpdated, MachineTransitSet, MachineDeleted), Machine
+    ),
     **dict.fromkeys(access.CHANGES, Access),
 }
 """Which aggregate an event belongs to."""

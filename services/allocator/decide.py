@@ -32,6 +32,7 @@ from events.commands import (
     SetAccountRole,
     SetDefaultNetwork,
     SetRouteReflectorMode,
+    SetTransit,
     UnassignMachine,
 )
 from services.allocator import accounts, enrolment, machines, members, networks
@@ -45,6 +46,7 @@ DECIDERS: dict[type[Command], Callable[[Desk, Any], None]] = {
     DeleteNetwork: networks.delete_network,
     RegisterMachine: machines.register_machine,
     RenameMachine: machines.rename_machine,
+    SetTransit: machines.set_transit,
     DeleteMachine: machines.delete_machine,
     RevokeMachine: machines.revoke_machine,
     AssignMachine: members.assign_machine,

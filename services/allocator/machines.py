@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from events.commands import DeleteMachine, EnrolMachine, RegisterMachine, RenameMachine, RevokeMachine
+from events.commands import DeleteMachine, EnrolMachine, RegisterMachine, RenameMachine, RevokeMachine, SetTransit
 from events.domain import (
     ACCESS_ID,
     MachineAgentUpdated,
@@ -13,6 +13,7 @@ from events.domain import (
     MachineRenamed,
     MachineRevoked,
     MachinesUnassigned,
+    MachineTransitSet,
 )
 from events.errors import ConflictError, InUseError
 from events.fields import check_hostname
@@ -72,6 +73,13 @@ def rename_machine(desk: Desk, command: RenameMachine) -> None:
             hostname=hostname,
             previous_hostname=machine.hostname,
         )
+
+
+def set_transit(desk: Desk, command: SetTransit) -> None:
+    """Whether others' traffic may go through the machine, in every network that it is or will be in."""
+    machine = find_machine(desk, command.machine_id)
+    if command.transit != machine.transit:
+        desk.record(MachineTransitSet, machine.id, machine_id=machine.id, transit=command.transit)
 
 
 def delete_machine(desk: Desk, command: DeleteMachine) -> None:

@@ -36,6 +36,7 @@ from events.commands import (
     SetAccountRole,
     SetDefaultNetwork,
     SetRouteReflectorMode,
+    SetTransit,
     UnassignMachine,
 )
 from events.domain import (
@@ -57,6 +58,7 @@ from events.domain import (
     MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -77,6 +79,7 @@ _LEADS_TO: dict[type[Command], tuple[type[DomainEvent], ...]] = {
     DeleteNetwork: (NetworkDeleted,),
     RegisterMachine: (MachineRegistered, MachineAgentUpdated),
     RenameMachine: (MachineRenamed,),
+    SetTransit: (MachineTransitSet,),
     DeleteMachine: (MachinesUnassigned, MachineRevoked, MachineDeleted),
     RevokeMachine: (MachinesUnassigned, MachineRevoked),
     AssignMachine: (MachinesAssigned,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import Annotated
 
@@ -19,14 +20,24 @@ from services.cli.lookup import (
     network_named,
 )
 from services.cli.networks import machines_text
+from services.cli.path_tables import peers_table
 from services.cli.revoke import Machine, revoke, rotate_key
 from services.cli.session import AsJson, Url, Yes, opened
-from services.cli.tables import machine_table, machines_table, memberships_table, networks_of
+from services.cli.tables import TRANSIT, machine_table, machines_table, memberships_table, networks_of
 
 BATCH = 10_000
 """How many machines the gateway assigns at once."""
 
 app = typer.Typer(no_args_is_help=True, help="Machines: look at them, assign them to networks, revoke or delete them.")
+
+
+class Transit(StrEnum):
+    """Whether others' traffic may go through a machine."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
 
 InNetwork = Annotated[str, typer.Option("--network", "-n", metavar="NAME|UUID", help="The network.")]
 
@@ -59,16 +70,20 @@ def list_machines(
 
 @app.command()
 def show(context: typer.Context, machine: Machine, url: Url = None, as_json: AsJson = False) -> None:
-    """Show everything about a machine."""
+    """Show everything about a machine, its peers and how it reaches them."""
     with opened(context, url, as_json) as session:
         found = machine_named(session.api, machine)
+        peers = _peers(session.api, found)
         if as_json:
-            session.json(found)
+            session.json(found | {"peers": peers})
             return
         session.table(machine_table(found))
         if found["memberships"]:
             session.say("")
             session.table(memberships_table(found, session.wide))
+        if peers:
+            session.say("")
+            session.table(peers_table(peers, session.wide))
 
 
 @app.command()
@@ -137,6 +152,28 @@ def rename(
 
 
 @app.command()
+def transit(
+    context: typer.Context,
+    *,
+    machine: Machine,
+    mode: Annotated[Transit, typer.Argument(metavar="auto|always|never", help="Whether it is.")],
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether others' traffic may go through a machine, where they have no direct path.
+
+    With auto it does where that is the shortest way, with always rather than through other machines. What goes through
+    a machine is encrypted from end to end.
+    """
+    with opened(context, url, as_json) as session:
+        found = machine_named(session.api, machine)
+        changed = session.api.change("PATCH", f"{MACHINES}/{found['uuid']}", {"transit": mode.value})
+        session.say(f"Transit through {found['hostname']} is now {TRANSIT[mode.value]}.")
+        if as_json:
+            session.json(changed)
+
+
+@app.command()
 def delete(
     context: typer.Context,
     *,
@@ -164,6 +201,11 @@ def delete(
 
 app.command()(revoke)
 app.command()(rotate_key)
+
+
+def _peers(api: Api, machine: Json) -> list[Json]:
+    """The machine's peers in all its networks, by network and address."""
+    return sorted(api.all(f"{MACHINES}/{machine['uuid']}/peers"), key=lambda peer: peer["mesh_network_name"])
 
 
 def _assign(

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from events.errors import WireloomError
-from services.cli import accounts, export, first, keys, log, login, machines, networks, serve, status, tokens, up
+from services.cli import accounts, export, first, keys, log, login, machines, networks, paths, serve, status, tokens, up
 from services.cli.session import console
 
 _EXIT_CODES = (
@@ -29,6 +29,7 @@ app.command(rich_help_panel="Control plane")(serve.serve)
 app.command(rich_help_panel="Control plane")(status.status)
 app.add_typer(networks.app, name="network", rich_help_panel="Networks and machines")
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
+app.command(rich_help_panel="Networks and machines")(paths.path)
 app.command(rich_help_panel="Networks and machines")(log.log)
 app.add_typer(tokens.app, name="token", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Access")(login.login)

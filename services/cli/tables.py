@@ -17,6 +17,13 @@ STAR = "★"
 SHORT = 8
 """So much of an id tells tokens apart, and is enough to name one."""
 
+TRANSIT = {
+    "auto": "auto: others' traffic goes through it where that is the shortest way",
+    "always": "always: others' traffic goes through it rather than through other machines",
+    "never": "never: no others' traffic goes through it",
+}
+"""What a machine's transit modes mean."""
+
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -32,7 +39,7 @@ def network_name(network: Json) -> Text:
 
 def networks_table(networks: Iterable[Json], wide: bool) -> Table:
     """The networks: name, CIDR, machines; wide, also the free addresses and the uuids."""
-    table = _table("Name", "Network CIDR", right=("Machines", *(("Free",) if wide else ())))
+    table = plain_table("Name", "Network CIDR", right=("Machines", *(("Free",) if wide else ())))
     if wide:
         table.add_column("UUID", no_wrap=True)
     for network in networks:
@@ -57,7 +64,7 @@ def network_table(network: Json) -> Table:
 
 def members_table(network: Json, machines: Iterable[Json], wide: bool) -> Table:
     """The machines of one network with the address that each has in it."""
-    table = _table("Hostname", "Address", "Status", *(("UUID",) if wide else ()))
+    table = plain_table("Hostname", "Address", "Status", *(("UUID",) if wide else ()))
     for machine in machines:
         more = (machine["uuid"],) if wide else ()
         table.add_row(machine["hostname"], address_in(machine, network["uuid"]), status(machine), *more)
@@ -66,7 +73,7 @@ def members_table(network: Json, machines: Iterable[Json], wide: bool) -> Table:
 
 def machines_table(machines: Iterable[Json], wide: bool, separator: str) -> Table:
     """The machines with their networks and addresses, those of one machine apart by `separator`."""
-    table = _table("Hostname", "Status", "Networks", *(("Agent", "UUID") if wide else ()))
+    table = plain_table("Hostname", "Status", "Networks", *(("Agent", "UUID") if wide else ()))
     for machine in machines:
         more = (machine["agent_version"], machine["uuid"]) if wide else ()
         table.add_row(machine["hostname"], status(machine), networks_of(machine, separator), *more)
@@ -81,6 +88,7 @@ def machine_table(machine: Json) -> Table:
         ("Status", status(machine)),
         ("Last seen", local_time(machine["last_seen_at"]) if machine["last_seen_at"] else "not lately"),
         ("Agent", machine["agent_version"] or "unknown"),
+        *((("Transit", TRANSIT[machine["transit"]]),) if "transit" in machine else ()),
         ("Created", local_time(machine["created_at"])),
         *((("Enrolled", local_time(machine["enrolled_at"])),) if machine.get("enrolled_at") else ()),
         ("Updated", local_time(machine["updated_at"])),
@@ -92,7 +100,7 @@ def machine_table(machine: Json) -> Table:
 
 def memberships_table(machine: Json, wide: bool) -> Table:
     """A machine's places in networks: its address and endpoints in each; wide, also its WireGuard key."""
-    table = _table("Network", "Address", "Endpoints", *(("Public key",) if wide else ()))
+    table = plain_table("Network", "Address", "Endpoints", *(("Public key",) if wide else ()))
     for membership in machine["memberships"]:
         key = membership["public_key"]
         endpoints = "\n".join(membership["endpoints"]) or ("none" if key else "not announced yet")
@@ -110,7 +118,7 @@ def refused_text(machine: Json) -> Text:
 
 def receipts_table(revocation: Json) -> Table:
     """For each network how many machines have dropped the revoked one, and which have not."""
-    table = _table("Network", "Dropped by", "Not yet")
+    table = plain_table("Network", "Dropped by", "Not yet")
     for network in revocation["networks"]:
         dropped, pending = len(network["dropped"]), network["pending"]
         late = Text("\n").join(_late(machine) for machine in pending) if pending else Text("")
@@ -131,7 +139,7 @@ def session_table(url: str, session: Json) -> Table:
 
 def bootstrap_tokens_table(tokens: Iterable[Json], networks: Mapping[str, str], wide: bool) -> Table:
     """Bootstrap tokens; `networks` has names by uuid. Wide, also when each was made."""
-    table = _table("ID", "State", "Uses", "Network", "Made by", "Expires", *(("Created",) if wide else ()))
+    table = plain_table("ID", "State", "Uses", "Network", "Made by", "Expires", *(("Created",) if wide else ()))
     for token in tokens:
         network = token["mesh_network_uuid"]
         table.add_row(
@@ -148,7 +156,7 @@ def bootstrap_tokens_table(tokens: Iterable[Json], networks: Mapping[str, str], 
 
 def accounts_table(accounts: Iterable[Json], wide: bool) -> Table:
     """Accounts and their roles; wide, also the uuids."""
-    table = _table("Name", "Role", "Created", *(("UUID",) if wide else ()))
+    table = plain_table("Name", "Role", "Created", *(("UUID",) if wide else ()))
     for account in accounts:
         more = (account["uuid"],) if wide else ()
         table.add_row(account["name"], account["role"], local_time(account["created_at"]), *more)
@@ -157,7 +165,7 @@ def accounts_table(accounts: Iterable[Json], wide: bool) -> Table:
 
 def api_tokens_table(tokens: Iterable[Json], wide: bool) -> Table:
     """API tokens and browser sessions; wide, also when each was made."""
-    table = _table("ID", "Account", "Name", "Role", "Use", "Expires", *(("Created",) if wide else ()))
+    table = plain_table("ID", "Account", "Name", "Role", "Use", "Expires", *(("Created",) if wide else ()))
     for token in tokens:
         table.add_row(
             token["uuid"][:SHORT],
@@ -178,7 +186,7 @@ def event_row(event: Json) -> tuple[str, str, str]:
 
 def events_table(events: Iterable[Json]) -> Table:
     """Events, one a line."""
-    table = _table("Time", "Who", "What")
+    table = plain_table("Time", "Who", "What")
     for event in events:
         table.add_row(*event_row(event))
     return table
@@ -244,7 +252,8 @@ def _late(machine: Json) -> Text:
     return Text(machine["hostname"]).append(f" (offline{seen})", style="dim")
 
 
-def _table(*columns: str, right: Iterable[str] = ()) -> Table:
+def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """A table without lines; the last columns, `right`, are of numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(

@@ -22,15 +22,24 @@ from events.commands import RegisterMachine, RegisterMembership
 from events.errors import InternalError, InvalidInputError, NotFoundError, UnavailableError, WireloomError
 from events.fields import shown
 from events.identity import Identity
-from events.records import Heartbeat, MembershipRequest, RegisterRequest, SyncRequest
-from events.subjects import GATEWAY_QUEUE
+from events.records import (
+    Heartbeat,
+    MembershipRequest,
+    ReachReply,
+    ReachRequest,
+    RegisterRequest,
+    SyncRequest,
+)
+from events.subjects import GATEWAY_QUEUE, scope
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
 from services.gateway.invalid import invalid
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
+from services.gateway.reach import is_about_members
 from services.gateway.replies import without_foreign_reply
 from services.gateway.tasks import Tasks
+from services.gateway.tracks import Tracks
 
 CATCH_UP = 5.0
 """For how many seconds an agent's answer may wait for the mirror."""
@@ -54,6 +63,7 @@ class Agents:
         presence: Presence,
         metrics: Metrics,
         *,
+        tracks: Tracks,
         identity: Identity | None,
     ) -> None:
         """Without an `identity` every machine is taken for what it says it is."""
@@ -62,6 +72,7 @@ class Agents:
         self._follower = follower
         self._presence = presence
         self._metrics = metrics
+        self._tracks = tracks
         self._identity = identity
         self._asked: Counter[str] = Counter()
         self._verbs: dict[str, Callable[[UUID, bytes], Awaitable[bytes]]] = {
@@ -69,6 +80,7 @@ class Agents:
             "membership": self._membership,
             "sync": self._sync,
             "ring": self._ring,
+            "reach": self._reach,
         }
 
     async def serve(self, tasks: Tasks) -> list[Subscription]:
@@ -165,6 +177,8 @@ class Agents:
 
     async def _sync(self, machine_id: UUID, data: bytes) -> bytes:
         request = SyncRequest.model_validate_json(data)
+        if request.scope == scope("paths", machine_id):
+            return (await self._tracks.sync(machine_id, request.since)).model_dump_json().encode()
         reply = self._follower.mirror.sync(machine_id, request.scope, request.since)
         if reply.gone or reply.reset:
             # The agent may have heard a record live that has not reached this mirror: be sure before it drops anything.
@@ -174,6 +188,14 @@ class Agents:
         answer = "gone" if reply.gone else "reset" if reply.reset else "records"
         self._metrics.sync_requests.labels(answer).inc()
         return reply.model_dump_json().encode()
+
+    async def _reach(self, machine_id: UUID, data: bytes) -> bytes:
+        request = ReachRequest.model_validate_json(data)
+        mirror = self._follower.mirror
+        if not is_about_members(machine_id, request, mirror) and not await self._follower.catch_up(CATCH_UP):
+            raise UnavailableError("The gateway is behind.", hint="Report again.")
+        sequence = await self._tracks.report(machine_id, request, mirror, datetime.now(UTC))
+        return ReachReply(sequence=sequence).model_dump_json().encode()
 
     async def _beat(self, message: Msg) -> None:
         try:

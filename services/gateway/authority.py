@@ -25,6 +25,7 @@ from events.commands import (
     SetAccountRole,
     SetDefaultNetwork,
     SetRouteReflectorMode,
+    SetTransit,
     UnassignMachine,
 )
 from events.errors import ForbiddenError
@@ -41,6 +42,7 @@ REQUIRED_ROLE: dict[type[Command], AccountRole] = {
     DeleteNetwork: "operator",
     RegisterMachine: "operator",
     RenameMachine: "operator",
+    SetTransit: "operator",
     DeleteMachine: "operator",
     AssignMachine: "operator",
     AssignMachines: "operator",

@@ -35,6 +35,7 @@ from services.gateway.presence import Presence
 from services.gateway.programs import Programs
 from services.gateway.settings import Settings
 from services.gateway.tasks import Tasks, end
+from services.gateway.tracks import Tracks
 
 _GRACE_SECONDS = 5
 _UNSUBSCRIBE_SECONDS = 1
@@ -75,12 +76,12 @@ class _Parts:
     def __init__(
         self, settings: Settings, identity: Identity | None, client: Client, keeping: Client | None, port: int
     ) -> None:
-        metrics, presence, follower = Metrics(), Presence(), Follower(client)
+        metrics, presence, follower, tracks = Metrics(), Presence(), Follower(client), Tracks(client)
         commander = Commander(client, metrics)
         self.tasks = Tasks()
         self.release = version("wireloom")
         self.keeper = Keeper(keeping, identity, follower, metrics) if identity and keeping else None
-        self.agents = Agents(client, commander, follower, presence, metrics, identity=identity)
+        self.agents = Agents(client, commander, follower, presence, metrics, tracks=tracks, identity=identity)
         self.programs = Programs(commander, follower, self.tasks, secured=identity is not None)
         self.gateway = Gateway(
             client,
@@ -89,6 +90,7 @@ class _Parts:
             presence,
             metrics,
             asyncio.Event(),
+            tracks,
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
             bus_urls=settings.told_bus_urls,
@@ -105,6 +107,7 @@ class _Parts:
         on_http = asyncio.create_task(self.server.serve([listening]))
         on_bus = asyncio.create_task(self._serve_bus())
         inner = [asyncio.create_task(gateway.follower.run()), asyncio.create_task(gateway.commander.watch())]
+        inner.append(asyncio.create_task(gateway.tracks.run()))
         if self.keeper is not None:
             inner.append(asyncio.create_task(self.keeper.run()))
         parts = (stopping, on_http, on_bus, *inner)

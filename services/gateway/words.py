@@ -27,6 +27,7 @@ from events.domain import (
     MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -143,6 +144,17 @@ def _agent_updated(event: MachineAgentUpdated, name_of: NameOf) -> str:
     return f"noted agent {event.agent_version or 'of no version'} on {_machine(event.machine_id, name_of)}"
 
 
+def _transit_set(event: MachineTransitSet, name_of: NameOf) -> str:
+    machine = _machine(event.machine_id, name_of)
+    match event.transit:
+        case "always":
+            return f"made {machine} a preferred transit machine"
+        case "never":
+            return f"had no traffic of others go through {machine}"
+        case _:
+            return f"let traffic of others go through {machine} where it is needed"
+
+
 def _machine_deleted(event: MachineDeleted, name_of: NameOf) -> str:
     return f"deleted machine {event.hostname}"
 
@@ -211,6 +223,7 @@ _WORDS: dict[type[DomainEvent], Callable[[Any, NameOf], str]] = {
     MachineRegistered: _registered,
     MachineRenamed: _machine_renamed,
     MachineAgentUpdated: _agent_updated,
+    MachineTransitSet: _transit_set,
     MachineDeleted: _machine_deleted,
     KeyRotationRequested: _key_rotation,
     BootstrapTokenCreated: _bootstrap_created,

@@ -29,6 +29,7 @@ from events.domain import (
     MachineRenamed,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -52,6 +53,7 @@ class Member:
     public_key: str | None = None
     """None until the machine has announced its key."""
     endpoints: tuple[str, ...] = ()
+    listen_port: int = 0
 
 
 @dataclass(slots=True)
@@ -186,6 +188,7 @@ class Topology:
     def _membership_registered(self, event: MembershipRegistered, draft: Draft) -> None:
         member = self.networks[event.network_id].members[event.machine_id]
         member.public_key, member.endpoints = event.public_key, event.endpoints
+        member.listen_port = event.listen_port
         self._tell_peers(event.network_id, self.machines[event.machine_id], draft)
 
     def _key_rotation_requested(self, event: KeyRotationRequested, draft: Draft) -> None:
@@ -205,10 +208,10 @@ class Topology:
         draft.put(machine_info(event.machine_id), record)
 
     def _machine_renamed(self, event: MachineRenamed, draft: Draft) -> None:
-        machine = self._change_machine(event.machine_id, {"hostname": event.hostname}, draft)
-        for network_id in sorted(machine.networks):
-            if self.networks[network_id].members[event.machine_id].public_key is not None:
-                self._tell_peers(network_id, machine, draft)
+        self._tell_everywhere(self._change_machine(event.machine_id, {"hostname": event.hostname}, draft), draft)
+
+    def _machine_transit_set(self, event: MachineTransitSet, draft: Draft) -> None:
+        self._tell_everywhere(self._change_machine(event.machine_id, {"transit": event.transit}, draft), draft)
 
     def _machine_agent_updated(self, event: MachineAgentUpdated, draft: Draft) -> None:
         self._change_machine(event.machine_id, {"agent_version": event.agent_version}, draft)
@@ -255,6 +258,12 @@ class Topology:
         )
         self._tell_machine(machine, machine_membership(machine_id, network_id), record, draft)
 
+    def _tell_everywhere(self, machine: Machine, draft: Draft) -> None:
+        machine_id = machine.record.machine_id
+        for network_id in sorted(machine.networks):
+            if self.networks[network_id].members[machine_id].public_key is not None:
+                self._tell_peers(network_id, machine, draft)
+
     def _tell_peers(self, network_id: UUID, machine: Machine, draft: Draft) -> None:
         member = self.networks[network_id].members[machine.record.machine_id]
         assert member.public_key is not None
@@ -265,6 +274,8 @@ class Topology:
             address=member.address,
             public_key=member.public_key,
             endpoints=member.endpoints,
+            listen_port=member.listen_port,
+            transit=machine.record.transit,
         )
         draft.put(network_peer(network_id, machine.record.machine_id), record)
 
@@ -282,6 +293,7 @@ _HANDLERS: dict[type[DomainEvent], Callable[[Topology, Any, Draft], None]] = {
     MachineRegistered: Topology._machine_registered,
     MachineRenamed: Topology._machine_renamed,
     MachineAgentUpdated: Topology._machine_agent_updated,
+    MachineTransitSet: Topology._machine_transit_set,
     MachineDeleted: Topology._machine_deleted,
     **dict.fromkeys(EVENTS, Topology._access_changed),
 }

@@ -93,7 +93,7 @@ class _Restorer:
             self._tokens.append((record.cause, body))
             if record.cause == self._newest[in_scope]:
                 self._tokens_changed_at = record.time
-        else:
+        elif isinstance(body, BootstrapTokenRecord | IdentityRecord | AccountRecord):
             self._take_access(body)
 
     def _take_access(self, body: BootstrapTokenRecord | IdentityRecord | AccountRecord) -> None:
@@ -150,6 +150,7 @@ class _Restorer:
             for peer in filter(None, peers):
                 member = network.members[peer.machine_id]
                 member.public_key, member.endpoints = peer.public_key, peer.endpoints
+                member.listen_port = peer.listen_port
         return due
 
     def _join_tokens(self) -> list[str]:

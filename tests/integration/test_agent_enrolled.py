@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from agent import identity as identities
+from agent.context import Options
 from agent.device import interface_name
 from agent.identity import EnrolledDoor, Identity
 from agent.keys import public_key
 from agent.main import run
-from agent.network import Options
 from agent.store import DiskStore
 from events.errors import IdentityTakenError, MachineRevokedError, TokenRefusedError
 from events.trust.keys import generate

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 
 from agent.agent import Agent
+from agent.context import Options
 from agent.device import Changes
 from agent.keys import public_key
-from agent.network import Options
 from agent.recording import RecordingDevices
 from agent.store import DiskStore, NextKey, Tunnel
 from events.bus import connect

@@ -16,10 +16,10 @@ import pytest
 
 from agent.access import open_bus
 from agent.agent import Agent
+from agent.context import Options
 from agent.desired import Locality
 from agent.device import Changes, interface_name
 from agent.keys import public_key
-from agent.network import Options
 from agent.store import MemoryStore
 from agent.surroundings import FixedSurroundings
 from agent.wireguard_go import SOCKET_FOLDER

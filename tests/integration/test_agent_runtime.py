@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agent.device import Changes, PeerChange
+from agent.context import Options
+from agent.device import Changes, PeerChange, Route
 from agent.keys import public_key
-from agent.network import Options
 from agent.store import DiskStore
 from events.bus import connect
 from events.errors import InvalidNameError
@@ -44,7 +44,7 @@ async def test_it_joins_follows_and_leaves(gateway: FakeGateway, bus_url: str) -
         await assigned(gateway, machine)
         device = machine.devices.read(NAME)
         assert device is not None
-        assert (device.addresses, device.routes, device.mtu) == ({"172.20.0.200/32"}, {"172.20.0.0/24"}, 1420)
+        assert (device.addresses, device.routes, device.mtu) == ({"172.20.0.200/32"}, {Route("172.20.0.0/24")}, 1420)
         assert device.private_key is not None
         own = own_record(gateway, machine)
         assert own is not None

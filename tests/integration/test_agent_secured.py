@@ -11,11 +11,11 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from agent.context import Options
 from agent.device import interface_name
 from agent.identity import EnrolledDoor, load
 from agent.install import Service
 from agent.join import Wish, join
-from agent.network import Options
 from agent.store import DiskStore
 from services.cli.certificates import certificate_fingerprint
 from tests.support.gateway import done

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
+from agent.context import Options
 from agent.device import Device, DeviceError
 from agent.follow import MAX_STALE
 from agent.keys import public_key
-from agent.network import Options
 from agent.store import DiskStore
 from events.client import BusClient
 from events.records import Heartbeat, PeerRecord, Record, SignedRecord, SubjectRecord, SyncReply

@@ -83,8 +83,8 @@ async def test_machines_join_and_leave(http: httpx2.AsyncClient) -> None:
     assert (await done(http.get(f"{NETWORKS}/{network_id}")))["available_ip_count"] == 250
     machine = await done(http.get(f"{MACHINES}/{machines[1]}"))
     assert list(machine) == [
-        "uuid", "hostname", "state", "is_online", "last_seen_at", "agent_version", "memberships", "enrolled_at",
-        "revoked_at", "refused_records", "created_at", "updated_at",
+        "uuid", "hostname", "state", "is_online", "last_seen_at", "agent_version", "transit", "memberships",
+        "enrolled_at", "revoked_at", "refused_records", "created_at", "updated_at",
     ]  # fmt: skip
     assert machine["memberships"] == [
         {

@@ -85,7 +85,7 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
     account = (await made("accounts", name="ann", role="viewer"))["uuid"]
     token = (await made("tokens", name="robot", account_uuid=account))["uuid"]
     known = {
-        f"{API}/mesh-networks": {"uuid": network, "machine_uuid": joining},
+        f"{API}/mesh-networks": {"uuid": network, "machine_uuid": joining, "peer_uuid": machine},
         f"{API}/machines": {"uuid": machine},
         f"{API}/accounts": {"uuid": account},
         f"{API}/tokens": {"uuid": token},

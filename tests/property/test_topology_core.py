@@ -19,6 +19,7 @@ from events.domain import (
     MachineRenamed,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -150,7 +151,7 @@ def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
         return len(leaving) + peers
     if isinstance(event, NetworkDeleted):
         keyed -= {pair for pair in keyed if pair[0] == event.network_id}
-    if isinstance(event, MachineRenamed):
+    if isinstance(event, MachineRenamed | MachineTransitSet):
         return 1 + sum(machine_id == event.machine_id for _, machine_id in keyed)
     return 1
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from agent.desired import Desired, DesiredPeer
-from agent.device import INTERFACE_PREFIX, Changes, Device, DeviceError, Devices, PeerChange
+from agent.device import INTERFACE_PREFIX, Changes, Device, DeviceError, Devices, PeerChange, Route
 from agent.keys import generate_private_key, public_key
 from agent.plan import diff
 
@@ -64,7 +64,7 @@ class DeviceContract:
         assert actual.listen_port == 51999
         assert actual.mtu == 1420
         assert actual.addresses == {"172.20.0.1/32"}
-        assert actual.routes >= {"172.20.0.0/24"}
+        assert actual.routes == {Route("172.20.0.0/24")}
         assert {key: peer.allowed_ips for key, peer in actual.peers.items()} == {
             key: peer.allowed_ips for key, peer in desired.peers.items()
         }
@@ -145,7 +145,7 @@ class DeviceContract:
         )
         actual = self.set_right(devices, interface, other)
         assert actual.addresses == {"172.20.0.9/32"}
-        assert actual.routes >= {"172.20.0.0/24"}
+        assert actual.routes == {Route("172.20.0.0/24")}
 
     def test_creating_replaces_what_was_there(self, devices: Devices, interface: str) -> None:
         self.set_right(devices, interface, a_desired())
@@ -154,3 +154,54 @@ class DeviceContract:
         actual = devices.read(interface)
         assert actual is not None
         assert set(actual.peers) == set(desired.peers)
+
+    def test_ipv6_addresses_come_and_go(self, devices: Devices, interface: str) -> None:
+        before = self.set_right(devices, interface, a_desired())
+        more = frozenset({"fd57:4c00:1::1/128", "fd57:4c00:1:0:ff00::2/128"})
+        for _ in range(2):
+            devices.apply(interface, Changes(add_addresses=more))
+            actual = devices.read(interface)
+            assert actual is not None
+            assert actual == replace(before, addresses=before.addresses | more)
+        for _ in range(2):
+            devices.apply(interface, Changes(remove_addresses=frozenset({"fd57:4c00:1::1/128"})))
+            actual = devices.read(interface)
+            assert actual is not None
+            assert actual == replace(before, addresses=before.addresses | {"fd57:4c00:1:0:ff00::2/128"})
+
+    def test_routes_with_attributes_are_read_back_as_they_were_set(self, devices: Devices, interface: str) -> None:
+        before = self.set_right(devices, interface, a_desired())
+        addresses = frozenset({"fd57:4c00:1::1/128", "fd57:4c00:1::2/128"})
+        routes = frozenset(
+            {
+                Route("172.20.0.7/32", mtu=1340),
+                Route("172.20.0.8/32", source="172.20.0.1"),
+                Route("fd57:4c00:1::/64", mtu=1400),
+                Route("fd57:4c00:1::a/128", source="fd57:4c00:1::1"),
+                Route("fd57:4c00:1::b/128", mtu=1340, source="fd57:4c00:1::2"),
+            }
+        )
+        changes = Changes(add_addresses=addresses, add_routes=routes)
+        expected = replace(before, addresses=before.addresses | addresses, routes=before.routes | routes)
+        for _ in range(2):
+            devices.apply(interface, changes)
+            assert devices.read(interface) == expected
+        gone = frozenset(
+            {Route("172.20.0.7/32", mtu=1340), Route("fd57:4c00:1::b/128", mtu=1340, source="fd57:4c00:1::2")}
+        )
+        for _ in range(2):
+            devices.apply(interface, Changes(remove_routes=gone))
+            assert devices.read(interface) == replace(expected, routes=expected.routes - gone)
+
+    def test_a_route_takes_the_place_of_another_to_the_same_destination(self, devices: Devices, interface: str) -> None:
+        addresses = frozenset({"fd57:4c00:1::1/128", "fd57:4c00:1::2/128"})
+        before = self.set_right(devices, interface, a_desired())
+        old = frozenset({Route("172.20.0.7/32", mtu=1340), Route("fd57:4c00:1::a/128", source="fd57:4c00:1::1")})
+        new = frozenset({Route("172.20.0.7/32", mtu=1300), Route("fd57:4c00:1::a/128", source="fd57:4c00:1::2")})
+        devices.apply(interface, Changes(add_addresses=addresses, add_routes=old))
+        change = Changes(add_routes=new, remove_routes=old)
+        for _ in range(2):
+            devices.apply(interface, change)
+            assert devices.read(interface) == replace(
+                before, addresses=before.addresses | addresses, routes=before.routes | new
+            )

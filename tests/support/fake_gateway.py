@@ -14,6 +14,8 @@ from events.errors import MachineDeletedError, WireloomError
 from events.records import (
     Heartbeat,
     MembershipRequest,
+    ReachReply,
+    ReachRequest,
     RegisterRequest,
     SignedRecord,
     SubjectRecord,
@@ -34,6 +36,7 @@ class FakeGateway:
         self.speaker = speaker
         self.model = model or StateModel()
         self.beats: list[tuple[UUID, Heartbeat]] = []
+        self.reports: list[tuple[UUID, ReachRequest]] = []
         self.asked: list[tuple[str, UUID]] = []
         self.refusal: WireloomError | None = None
         """What every request but sync is refused with."""
@@ -96,6 +99,10 @@ class FakeGateway:
                 await refuse(message, MachineDeletedError(f"The machine {machine_id} was deleted."))
                 return
             await self.say(self.model.register(machine_id, request.hostname))
+        elif verb == "reach":
+            self.reports.append((machine_id, ReachRequest.model_validate_json(message.data)))
+            await message.respond(ReachReply(sequence=len(self.reports)).model_dump_json().encode())
+            return
         else:
             announced = MembershipRequest.model_validate_json(message.data)
             await self.say(

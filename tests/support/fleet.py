@@ -27,10 +27,11 @@ from nats.aio.msg import Msg
 
 from agent.access import open_bus
 from agent.agent import Agent
+from agent.context import Options
 from agent.desired import Locality
 from agent.device import Device
 from agent.keys import public_key
-from agent.network import Network, Options
+from agent.network import Network
 from agent.recording import RecordingDevices
 from agent.store import DiskStore
 from agent.surroundings import FixedSurroundings

@@ -34,6 +34,7 @@ from events.domain import (
     MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -113,6 +114,9 @@ class History:
 
     def rename_machine(self, machine_id: UUID, hostname: str = "other") -> None:
         self._record(MachineRenamed, machine_id, machine_id=machine_id, hostname=hostname, previous_hostname="host")
+
+    def set_transit(self, machine_id: UUID, transit: str = "never") -> None:
+        self._record(MachineTransitSet, machine_id, machine_id=machine_id, transit=transit)
 
     def update_agent(self, machine_id: UUID, agent_version: str = "2") -> None:
         self._record(MachineAgentUpdated, machine_id, machine_id=machine_id, agent_version=agent_version)
@@ -269,6 +273,7 @@ class History:
             possible += [
                 lambda: self.rename_machine(pick(machines), f"host-{self._random.randint(0, 9)}"),
                 lambda: self.update_agent(pick(machines)),
+                lambda: self.set_transit(pick(machines), pick(("auto", "always", "never"))),
                 lambda: self.delete_machine(pick(self.machines)),
             ]
         pick(possible + self._access_steps())()

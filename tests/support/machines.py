@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 
 from agent.access import Door, open_bus, secured_bus
 from agent.agent import Agent
+from agent.context import Options
 from agent.desired import Locality
 from agent.device import interface_name
-from agent.network import Options
 from agent.recording import RecordingDevices
 from agent.store import MemoryStore, Store
 from agent.surroundings import FixedSurroundings

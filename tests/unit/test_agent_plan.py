@@ -8,12 +8,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agent.desired import DesiredPeer, Increment, Locality, NetworkView
-from agent.device import Changes, Device, Peer, PeerChange
+from agent.desired import DesiredPeer, Locality
+from agent.device import Changes, Device, Peer, PeerChange, Route
 from agent.keys import generate_private_key, is_due
 from agent.plan import diff, next_endpoints
 from agent.recording import RecordingDevices
 from agent.surroundings import candidates
+from agent.view import Increment, NetworkView
 from events.records import PeerRecord
 from tests.support.device_contract import a_desired, a_key
 
@@ -24,7 +25,7 @@ HERE = Locality((ip_interface("192.0.2.10/24"), ip_interface("172.17.0.1/16")), 
 
 
 def a_view() -> NetworkView:
-    view = NetworkView(OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.1"), a_key())
+    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.1"), a_key())
     view.locality = HERE
     return view
 
@@ -89,7 +90,7 @@ def test_an_endpoint_is_repaired_unless_the_peer_answers_there(
         desired.mtu,
         True,
         frozenset({desired.address}),
-        frozenset({desired.route}),
+        frozenset({Route(desired.route)}),
         {key: Peer(wanted.allowed_ips, endpoint, 25, last_handshake=NOW - age)},
     )
     changes = diff(desired, actual, NOW)
@@ -116,7 +117,7 @@ def test_a_peer_with_a_new_key_is_where_it_was(endpoint: str | None, age: float,
         desired.mtu,
         True,
         frozenset({desired.address}),
-        frozenset({desired.route}),
+        frozenset({Route(desired.route)}),
         {old: Peer(allowed_ips, endpoint, 25, last_handshake=NOW - age)},
     )
     assert diff(desired, actual, NOW) == Changes(
@@ -181,13 +182,13 @@ class TestNetworkView:
         expected = PeerChange(
             key, endpoint="198.51.100.1:5", keepalive=25, add_allowed_ips=frozenset({"172.20.0.2/32"})
         )
-        assert increment == Increment((expected,))
+        assert increment == Increment(Changes(peers=(expected,)))
 
     def test_the_own_record_changes_nothing(self) -> None:
         view = a_view()
         assert view.put(a_record("172.20.0.1", OWN)) == Increment()
         assert view.own is not None
-        assert not view.desired("k", 1, 1420).peers
+        assert not view.desired("k", 1).peers
 
     @pytest.mark.parametrize("address", ["172.20.0.1", "172.20.1.2", "10.0.0.1"])
     def test_a_wrong_address_is_refused_and_the_member_dropped(self, address: str) -> None:
@@ -209,7 +210,7 @@ class TestNetworkView:
         view, machine_id, old, new = a_view(), uuid4(), a_key(), a_key()
         view.put(a_record("172.20.0.2", machine_id, old))
         assert view.put(a_record("172.20.0.2", machine_id, new)) == Increment(compare=True)
-        (peer,) = view.desired("k", 1, 1420).peers.items()
+        (peer,) = view.desired("k", 1).peers.items()
         assert peer == (new, DesiredPeer(frozenset({"172.20.0.2/32"}), formerly=old))
         assert not view.put(a_record("172.20.0.3", None, old)).refusal, "the old key is free again"
         assert view.drop(machine_id).peers == (PeerChange(new, remove=True),)
@@ -218,10 +219,10 @@ class TestNetworkView:
         view, machine_id = a_view(), uuid4()
         view.put(a_record("172.20.0.2", machine_id))
         assert view.put(a_record("172.20.0.9", machine_id, a_key(), "198.51.100.1:5")).compare
-        (peer,) = view.desired("k", 1, 1420).peers.values()
+        (peer,) = view.desired("k", 1).peers.values()
         assert (peer.allowed_ips, peer.endpoints) == ({"172.20.0.9/32"}, ("198.51.100.1:5",))
         view.put(a_record("172.20.0.2"))
-        assert len(view.desired("k", 1, 1420).peers) == 2
+        assert len(view.desired("k", 1).peers) == 2
 
     def test_this_machines_key_to_come_is_its_own_too(self) -> None:
         view = a_view()

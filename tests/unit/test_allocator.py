@@ -23,6 +23,7 @@ from events.commands import (
     RenameNetwork,
     SetDefaultNetwork,
     SetRouteReflectorMode,
+    SetTransit,
     UnassignMachine,
 )
 from events.domain import REGISTRY_ID
@@ -257,6 +258,25 @@ class TestMachines:
         allocator.do(RenameMachine, machine_id=member, hostname="db-primary")
         assert not allocator.do(RegisterMachine, machine_id=member, hostname="ip-10-0-0-1").changed
         assert allocator.do(RegisterMachine, machine_id=member, hostname="x", agent_version="0.2").changed
+
+    def test_being_a_transit_is_set_once_and_kept(
+        self, allocator: MemoryAllocator, recorder: PositionedRecorder
+    ) -> None:
+        member = machine(allocator)
+        assert not allocator.do(SetTransit, machine_id=member, transit="auto").changed, "it is so from the start"
+        assert allocator.do(SetTransit, machine_id=member, transit="always").changed
+        assert not allocator.do(SetTransit, machine_id=member, transit="always").changed
+        with MemoryAllocator(recorder) as restarted:
+            assert not restarted.do(SetTransit, machine_id=member, transit="always").changed
+            assert restarted.do(SetTransit, machine_id=member, transit="never").changed
+
+    def test_a_machine_that_is_not_there_is_no_transit(self, allocator: MemoryAllocator) -> None:
+        with pytest.raises(NotFoundError):
+            allocator.do(SetTransit, machine_id=uuid4(), transit="never")
+        member = machine(allocator)
+        allocator.do(DeleteMachine, machine_id=member)
+        with pytest.raises(MachineDeletedError):
+            allocator.do(SetTransit, machine_id=member, transit="never")
 
     @pytest.mark.parametrize("hostname", ["", "-a", "a b", "<script>", "x" * 300, "é", "a..b", "a\x00"])
     def test_a_hostname_that_cannot_be_is_refused(self, allocator: MemoryAllocator, hostname: str) -> None:

@@ -135,6 +135,8 @@ class Secured:
             return (self.revocations.pop(0) if len(self.revocations) > 1 else self.revocations[0])()
         if path == f"/machines/{self.machine['uuid']}":
             return ok(self.machine)
+        if path.endswith("/peers"):
+            return ok({"items": [], "next": None})
         networks = [{"uuid": OFFICE, "name": "office"}, {"uuid": LAB, "name": "lab"}]
         lists = {
             "/bootstrap-tokens": self.bootstrap,

@@ -32,6 +32,7 @@ from events.domain import (
     MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -129,6 +130,11 @@ GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
         {"machine_id": MACHINE, "agent_version": "0.2.0"},
         "machine.agent_updated:1",
         M + ',"agent_version":"0.2.0"}',
+    ),
+    MachineTransitSet: (
+        {"machine_id": MACHINE, "transit": "never"},
+        "machine.transit_set:1",
+        M + ',"transit":"never"}',
     ),
     MachineDeleted: (
         {"machine_id": MACHINE, "hostname": "db-2"},

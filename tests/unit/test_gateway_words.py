@@ -28,6 +28,7 @@ from events.domain import (
     MachineRevoked,
     MachinesAssigned,
     MachinesUnassigned,
+    MachineTransitSet,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
@@ -114,6 +115,12 @@ SAID = [
     ),
     (event(MachineRenamed, machine_id=DB, hostname="db-2", previous_hostname="db-1"), "renamed machine db-1 to db-2"),
     (event(MachineAgentUpdated, machine_id=DB, agent_version="0.2.0"), "noted agent 0.2.0 on db-1"),
+    (event(MachineTransitSet, machine_id=DB, transit="always"), "made db-1 a preferred transit machine"),
+    (event(MachineTransitSet, machine_id=DB, transit="never"), "had no traffic of others go through db-1"),
+    (
+        event(MachineTransitSet, machine_id=DB, transit="auto"),
+        "let traffic of others go through db-1 where it is needed",
+    ),
     (event(MachineDeleted, machine_id=DB, hostname="db-1"), "deleted machine db-1"),
     (
         event(KeyRotationRequested, network_id=OFFICE, machine_id=DB, generation=2),

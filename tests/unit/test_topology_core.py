@@ -153,6 +153,23 @@ def test_a_new_hostname_reaches_the_peers_in_every_network(run: Run) -> None:
     assert {entry.record.body.hostname for entry in records if isinstance(entry.record.body, PeerRecord)} == {"new"}
 
 
+def test_being_a_transit_reaches_the_peers_in_every_network_also_those_joined_later(run: Run) -> None:
+    networks = [run.history.create_network() for _ in range(2)]
+    machine_id = run.history.join(networks[0])
+    run.history.announce(networks[0], machine_id)
+    run.derived()
+    run.history.set_transit(machine_id, "always")
+    told = run.derived().records
+    assert [entry.subject for entry in told] == [machine_info(machine_id), network_peer(networks[0], machine_id)]
+    restored, _ = restore(_written(run))
+    assert restored.machines[machine_id].record.transit == "always", "it is kept over a restart"
+    run.history.assign(networks[1], machine_id)
+    run.history.announce(networks[1], machine_id)
+    told += run.derived().records
+    bodies = [entry.record.body for entry in told]
+    assert {body.transit for body in bodies if isinstance(body, MachineRecord | PeerRecord)} == {"always"}
+
+
 def test_a_new_agent_version_is_the_machine_s_own_matter(joined: tuple[Run, UUID, UUID]) -> None:
     run, _, machine_id = joined
     run.history.update_agent(machine_id, "3")

@@ -20,6 +20,7 @@ from services.gateway.http import (
     keys,
     machines,
     networks,
+    paths,
     revocations,
     session,
     tokens,
@@ -33,6 +34,7 @@ from services.gateway.http.problems import install
 _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
     {"name": "machines", "description": "Machines, each with an agent."},
+    {"name": "paths", "description": "How machines reach each other, and why so."},
     {"name": "bootstrap tokens", "description": "What lets machines in."},
     {"name": "accounts", "description": "People and programs, and the tokens that speak for them."},
     {"name": "session", "description": "Who asks, and browsers' signing in and out."},
@@ -46,6 +48,7 @@ _TAGS = [
 ROUTERS = (
     networks.router,
     machines.router,
+    paths.router,
     revocations.router,
     bootstrap_tokens.router,
     accounts.router,

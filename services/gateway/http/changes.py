@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from events.commands import Actor, Command, Outcome
-from events.errors import InvalidInputError, UnavailableError
+from events.errors import InvalidInputError, UnavailableError, WireloomError
 from events.fields import shown
 from events.identity import Identity
 from services.gateway.admission import Admission
@@ -29,6 +29,7 @@ from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
 from services.gateway.settings import Limits
+from services.gateway.tracks import Tracks
 
 VISIBLE_WITHIN = 3.0
 """For how many seconds an answer waits until the gateway shows the effect of the command."""
@@ -65,6 +66,8 @@ class Gateway:
     metrics: Metrics
     closing: asyncio.Event
     """Set when the gateway is about to stop: endless answers end."""
+    tracks: Tracks
+    """What machines report of their links, and the ways that follow."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None
@@ -133,6 +136,27 @@ class Change:
     def another_id(self, purpose: str) -> UUID:
         """An id that follows from the command's: the same for a repetition of the request."""
         return uuid5(self.command_id, purpose)
+
+    def ids(self, command_types: Iterable[type[Command]]) -> list[UUID]:
+        """The ids of the commands that this request takes. The first command's is the request's, and the others' follow
+        from it, whatever is left out: a repetition of the request is a repetition of each."""
+        _, *others = command_types
+        return [self.command_id, *(self.another_id(command_type.summary) for command_type in others)]
+
+    async def give_all(self, commands: Sequence[Command]) -> Outcome:
+        """Have commands decided, one after the other; what became of the last. Raises what the first one was refused
+        with that was, with a hint that says what was executed before."""
+        outcome: Outcome | None = None
+        for done, command in enumerate(commands):
+            try:
+                outcome = await self.give(command)
+            except WireloomError as error:
+                if done:
+                    executed = " and ".join(before.summary for before in commands[:done])
+                    error.hint = f"{error.hint} Executed before this: {executed}.".strip()
+                raise
+        assert outcome is not None
+        return outcome
 
     async def give(self, command: Command) -> Outcome:
         """Have a command decided. Raises what it was refused with."""

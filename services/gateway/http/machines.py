@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from events.commands import DeleteMachine, Outcome, RegisterMachine, RenameMachine
+from events.commands import Command, DeleteMachine, Outcome, RegisterMachine, RenameMachine, SetTransit
 from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
 from services.gateway.http.documents import changing, reading
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
@@ -74,10 +74,12 @@ async def show_machine(gateway: Served, uuid: UUID) -> Response:
 
 @router.patch("/{uuid}", response_model=Machine, responses=changing(200), dependencies=[OPERATOR, PLAIN])
 async def change_machine(change: Changing, uuid: UUID, body: MachineChange) -> Response:
-    """Give a machine another hostname."""
-    outcome = await change.give(
-        RenameMachine(command_id=change.command_id, actor=change.actor, machine_id=uuid, hostname=body.hostname)
-    )
+    """Give a machine another hostname, or say whether others' traffic may go through it.
+
+    Each field is a command of its own, the hostname first, which alone can be wrong. Should the machine be deleted in
+    between, one is refused after another was executed; the hint then says so.
+    """
+    outcome = await change.give_all(_commands_of(change, uuid, body))
     return await answer_machine(change, outcome, uuid, 200)
 
 
@@ -93,6 +95,21 @@ async def delete_machine(change: Changing, uuid: UUID, query: Annotated[DeleteQu
 async def answer_machine(change: Change, outcome: Outcome, machine_id: UUID, status: int) -> Response:
     """The answer to a change of a machine: the machine as it is then."""
     return await change.answer(outcome, status, f"{PATH}/{machine_id}", lambda: _view(change.gateway, machine_id))
+
+
+def _commands_of(change: Change, machine_id: UUID, body: MachineChange) -> list[Command]:
+    """The commands that a change of a machine takes; of their ids see `Change.ids`."""
+    given = body.model_fields_set
+    planned: list[tuple[type[RenameMachine | SetTransit], dict[str, Any]]] = []
+    if "hostname" in given:
+        planned.append((RenameMachine, {"hostname": body.hostname}))
+    if "transit" in given:
+        planned.append((SetTransit, {"transit": body.transit}))
+    ids = change.ids(command_type for command_type, _ in planned)
+    return [
+        command_type(command_id=command_id, actor=change.actor, machine_id=machine_id, **fields)
+        for command_id, (command_type, fields) in zip(ids, planned, strict=True)
+    ]
 
 
 def _view(gateway: Gateway, machine_id: UUID) -> Machine:

@@ -20,7 +20,7 @@ from events.commands import (
     SetRouteReflectorMode,
     UnassignMachine,
 )
-from events.errors import NotFoundError, WireloomError
+from events.errors import NotFoundError
 from services.gateway.http.changes import PLAIN, Change, Changing, Served, json_response
 from services.gateway.http.documents import changing, reading
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
@@ -90,18 +90,7 @@ async def change_network(change: Changing, uuid: UUID, body: NetworkChange) -> R
     between, one is refused after another was executed; the hint then says so.
     """
     commands = _commands_of(change, uuid, body)
-    outcome: Outcome | None = None
-    for done, command in enumerate(commands):
-        try:
-            outcome = await change.give(command)
-        except WireloomError as error:
-            if done:
-                executed = " and ".join(before.summary for before in commands[:done])
-                error.hint = f"{error.hint} Executed before this: {executed}.".strip()
-            raise
-    if outcome is None:
-        return json_response(network_view(change.gateway.mirror, uuid))
-    return await _answer_network(change, outcome, uuid, 200)
+    return await _answer_network(change, await change.give_all(commands), uuid, 200)
 
 
 @router.delete("/{uuid}", status_code=204, response_class=Response, responses=changing(204), dependencies=[OPERATOR])
@@ -210,11 +199,7 @@ def _assignments(network_id: UUID, outcome: Outcome) -> Assignments:
 
 
 def _commands_of(change: Change, network_id: UUID, body: NetworkChange) -> list[Command]:
-    """The commands that a change of a network takes. The first given field's has the request's id, and the others' ids
-    follow from it, whatever is left out: a repetition of the request is a repetition of each.
-
-    Raises `NotFoundError`.
-    """
+    """The commands that a change of a network takes; of their ids see `Change.ids`. Raises `NotFoundError`."""
     change.gateway.mirror.network(network_id)
     given = body.model_fields_set
     planned: list[tuple[type[Command], dict[str, object]]] = []
@@ -226,7 +211,7 @@ def _commands_of(change: Change, network_id: UUID, body: NetworkChange) -> list[
         planned.append((SetDefaultNetwork, {"network_id": target, "only_if_default": only_if}))
     if "route_reflector_mode" in given:
         planned.append((SetRouteReflectorMode, {"network_id": network_id, "enabled": body.route_reflector_mode}))
-    ids = [change.command_id, *(change.another_id(command_type.summary) for command_type, _ in planned[1:])]
+    ids = change.ids(command_type for command_type, _ in planned)
     return [
         command_type(command_id=command_id, actor=change.actor, **fields)
         for command_id, (command_type, fields) in zip(ids, planned, strict=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from events.commands import AgentVersion
 from events.errors import ConflictError, InvalidInputError
-from events.fields import Cidr, Endpoint, GivenAddress, Moment, PublicKey
+from events.fields import Cidr, Endpoint, GivenAddress, Moment, PublicKey, TransitMode
 
 MAX_BATCH = 10_000
 """How many machines one request assigns: what the bus carries in one message, with room to spare."""
@@ -69,6 +69,7 @@ class Machine(View):
     is_online: bool = Field(description="Whether its agent was heard of in the last 30 seconds.")
     last_seen_at: Moment | None = Field(description="Null if it was not heard of since this gateway started.")
     agent_version: str = Field(examples=["0.1.0"])
+    transit: TransitMode = Field(description="Whether other machines' traffic may go through it.")
     memberships: tuple[Membership, ...]
     enrolled_at: Moment | None = Field(description="Null if it has no identity key.")
     revoked_at: Moment | None
@@ -228,9 +229,22 @@ class MachineCreate(Given):
 
 
 class MachineChange(Given):
-    """What to change about a machine."""
+    """What to change about a machine: at least one field. What is left out stays as it is."""
 
-    hostname: str = Field(examples=["db-1"])
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    hostname: str = Field(default_factory=str, examples=["db-1"])
+    transit: TransitMode = Field(
+        default_factory=lambda: "auto",
+        description="Whether other machines' traffic may go through it, where they have no direct path: `auto` where "
+        "it is the shortest way, `always` rather than through others, or `never`.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> MachineChange:
+        if not self.model_fields_set:
+            raise ValueError("give at least one of hostname and transit")
+        return self
 
 
 class Assign(Given):

@@ -38,6 +38,7 @@ def machine_view(mirror: Mirror, presence: Presence, machine_id: UUID, now: date
         is_online=presence.is_online(machine_id, now),
         last_seen_at=presence.last_seen_at(machine_id),
         agent_version=record.agent_version,
+        transit=record.transit,
         state="active" if revoked_at is None else "revoked",
         memberships=tuple(membership for membership in memberships if membership is not None),
         refused_records=presence.refused(machine_id),

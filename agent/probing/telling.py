@@ -1,0 +1,50 @@
+"""What a prober says of a peer's direct path: changes only. Pure."""
+
+from __future__ import annotations
+
+import math
+from uuid import UUID
+
+from agent.probing.choice import Candidate
+from agent.probing.outputs import Link, Use
+from events.records import LinkState
+from events.transit import keeps_step, rtt_step
+
+_SETTLE = 10.0
+"""Seconds, at least, between two reports of another round trip."""
+
+
+class Telling:
+    """What was said of one peer, and what has yet to be handed on."""
+
+    def __init__(self, machine_id: UUID) -> None:
+        self.said: list[Use | Link] = []
+        """What the prober has yet to hand on."""
+        self.told: LinkState | None = None
+        self._machine_id = machine_id
+        self._told_at = -math.inf
+
+    def use(self, now: float, candidate: Candidate) -> None:
+        """The peer is reached by this candidate."""
+        self.said.append(Use(self._machine_id, candidate.endpoint))
+        step = rtt_step(candidate.srtt * 1000)
+        self._tell(now, LinkState(peer_id=self._machine_id, state="direct", rtt=step, endpoint=candidate.endpoint))
+
+    def rtt(self, now: float, candidate: Candidate) -> None:
+        """The round trip of the candidate in use was measured again."""
+        told, milliseconds = self.told, candidate.srtt * 1000
+        if told is None or told.rtt is None or now - self._told_at < _SETTLE or keeps_step(told.rtt, milliseconds):
+            return
+        self._tell(now, told.model_copy(update={"rtt": rtt_step(milliseconds)}))
+
+    def unreachable(self, now: float, candidates: tuple[Candidate, ...]) -> bool:
+        """None of these works. Returns whether that is news."""
+        if self.told is not None and self.told.state == "unreachable":
+            return False
+        tried = tuple((candidate.endpoint, candidate.result) for candidate in candidates)
+        self._tell(now, LinkState(peer_id=self._machine_id, state="unreachable", tried=tried))
+        return True
+
+    def _tell(self, now: float, state: LinkState) -> None:
+        self.told, self._told_at = state, now
+        self.said.append(Link(self._machine_id, state))

@@ -1,0 +1,120 @@
+"""Paths as the API's objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from uuid import UUID
+
+from services.gateway.http.path_schemas import LinkReport, Path, PathEvent, PathExplanation, PathMachine, Tried
+from services.gateway.mirror import Mirror
+from services.gateway.presence import Presence
+from services.gateway.reach import Link, Reported
+from services.gateway.ways import Way
+
+NameOf = Callable[[UUID], str]
+
+
+class PathViews:
+    """Makes views of paths, as of one moment."""
+
+    def __init__(self, mirror: Mirror, presence: Presence, now: datetime) -> None:
+        self._mirror = mirror
+        self._presence = presence
+        self._now = now
+
+    def path(self, way: Way) -> Path:
+        """A path. Raises `NotFoundError` where its network is gone."""
+        via = way.ways[0] if way.ways else ()
+        standby = way.ways[1] if len(way.ways) > 1 else ()
+        return Path(
+            mesh_network_uuid=way.network_id,
+            mesh_network_name=self._mirror.network(way.network_id)[1].name,
+            machine=self._machine(way.network_id, way.machine_id),
+            peer=self._machine(way.network_id, way.peer_id),
+            kind=way.kind,
+            via=tuple(self._machine(way.network_id, item) for item in via),
+            standby=tuple(self._machine(way.network_id, item) for item in standby),
+            rtt_ms=way.rtt,
+            since=way.since,
+        )
+
+    def explanation(self, way: Way) -> PathExplanation:
+        """A path, and why it is so. Raises `NotFoundError` where its network is gone."""
+        links = [link for link in way.links if link is not None]
+        return PathExplanation(
+            **dict(self.path(way)),
+            reports=tuple(_report(link) for link in links),
+            events=tuple(sorted(self._events(way, links), key=lambda event: (event.time, event.kind == "choice"))),
+        )
+
+    def _machine(self, network_id: UUID, machine_id: UUID) -> PathMachine:
+        network, _ = self._mirror.network(network_id)
+        member = network.members.get(machine_id)
+        return PathMachine(
+            uuid=machine_id,
+            hostname=self._name_of(machine_id),
+            wg_ip_address=member.address if member else None,
+            is_online=self._presence.is_online(machine_id, self._now),
+        )
+
+    def _events(self, way: Way, links: Iterable[Link]) -> Iterable[PathEvent]:
+        for link in links:
+            reports = {said.sequence: said for said in (link.before, link.began, link.newest) if said is not None}
+            for said in reports.values():
+                yield PathEvent(
+                    time=said.event.time,
+                    kind="report",
+                    sequence=said.sequence,
+                    machine_uuid=said.event.machine_id,
+                    text=_reported(said, self._name_of),
+                )
+        if way.record is not None:
+            yield PathEvent(
+                time=way.record.time,
+                kind="choice",
+                sequence=way.record.cause,
+                machine_uuid=None,
+                text=_chosen(way.ways, self._name_of),
+            )
+
+    def _name_of(self, machine_id: UUID) -> str:
+        return self._mirror.name_of(machine_id) or f"machine {machine_id}"
+
+
+def _report(link: Link) -> LinkReport:
+    event = link.newest.event
+    return LinkReport(
+        machine_uuid=event.machine_id,
+        peer_uuid=event.link.peer_id,
+        state=event.link.state,
+        since=link.began.event.time,
+        rtt_ms=event.link.rtt,
+        endpoint=event.link.endpoint or None,
+        tried=tuple(Tried(endpoint=endpoint, result=result) for endpoint, result in event.link.tried),
+        time=event.time,
+        sequence=link.newest.sequence,
+    )
+
+
+def _reported(said: Reported, name_of: NameOf) -> str:
+    link = said.event.link
+    who, whom = name_of(said.event.machine_id), name_of(link.peer_id)
+    if link.state == "unreachable":
+        tried = f": {_tried(len(link.tried))}" if link.tried else ""
+        return f"{who} reported that it does not reach {whom} directly{tried}"
+    where = f" at {link.endpoint}" if link.endpoint else ""
+    how_long = f", in {link.rtt} ms" if link.rtt is not None else ""
+    return f"{who} reported that it reaches {whom} directly{where}{how_long}"
+
+
+def _tried(count: int) -> str:
+    return "it tried 1 address" if count == 1 else f"it tried {count} addresses"
+
+
+def _chosen(ways: tuple[tuple[UUID, ...], ...], name_of: NameOf) -> str:
+    if not ways:
+        return "found no way through another machine"
+    first, *others = (" and ".join(name_of(item) for item in way) for way in ways)
+    standing_by = f"; through {' or '.join(others)} if that fails" if others else ""
+    return f"chose the way through {first}{standing_by}"

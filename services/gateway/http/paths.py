@@ -1,0 +1,73 @@
+"""`/api/v1/mesh-networks/…/paths` and `/api/v1/machines/…/peers`: how machines reach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from events.errors import InvalidInputError, NotFoundError
+from services.gateway.http.changes import PLAIN, Gateway, Served, json_response
+from services.gateway.http.documents import reading
+from services.gateway.http.guard import VIEWER, GuardedRoute
+from services.gateway.http.path_schemas import PathExplanation, PathPage, PathQuery, PeerQuery
+from services.gateway.http.path_views import PathViews
+from services.gateway.pairs import page, pairs_of
+
+router = APIRouter(prefix="/api/v1", tags=["paths"], route_class=GuardedRoute)
+
+
+@router.get("/mesh-networks/{uuid}/paths", response_model=PathPage, responses=reading(404), dependencies=[VIEWER])
+async def list_paths(gateway: Served, uuid: UUID, query: Annotated[PathQuery, Query()]) -> Response:
+    """List how the machines of a mesh network reach each other: each pair once, or one machine's paths to all others.
+
+    With `kind` a page may be short, or even empty, and not be the last: `next` alone says whether there is more.
+    """
+    gateway.mirror.network(uuid)
+    return _page(gateway, [uuid], query.machine, query)
+
+
+@router.get(
+    "/mesh-networks/{uuid}/paths/{machine_uuid}/{peer_uuid}",
+    response_model=PathExplanation,
+    responses=reading(404),
+    dependencies=[VIEWER, PLAIN],
+)
+async def explain_path(gateway: Served, uuid: UUID, machine_uuid: UUID, peer_uuid: UUID) -> Response:
+    """Explain how a machine reaches another in a mesh network: what both tried, and what led to it."""
+    network, record = gateway.mirror.network(uuid)
+    for item in (machine_uuid, peer_uuid):
+        if item not in network.members:
+            raise NotFoundError(f"The machine {item} is not in {record.name}.", hint="Assign it first.")
+    if machine_uuid == peer_uuid:
+        raise InvalidInputError("A machine has no path to itself.", hint="Name two machines.", field="peer_uuid")
+    return json_response(_views(gateway).explanation(gateway.tracks.way(uuid, machine_uuid, peer_uuid)))
+
+
+@router.get("/machines/{uuid}/peers", response_model=PathPage, responses=reading(404), dependencies=[VIEWER])
+async def list_peers(gateway: Served, uuid: UUID, query: Annotated[PeerQuery, Query()]) -> Response:
+    """List a machine's peers in all its networks, and how it reaches each.
+
+    With `kind` a page may be short, or even empty, and not be the last: `next` alone says whether there is more.
+    """
+    gateway.mirror.machine(uuid)
+    network_ids: Iterable[UUID] = gateway.mirror.networks_of(uuid)
+    if query.mesh_network_uuid is not None:
+        gateway.mirror.network(query.mesh_network_uuid)
+        network_ids = [query.mesh_network_uuid]
+    return _page(gateway, network_ids, uuid, query)
+
+
+def _page(
+    gateway: Gateway, network_ids: Iterable[UUID], machine_id: UUID | None, query: PathQuery | PeerQuery
+) -> Response:
+    pairs = pairs_of(gateway.mirror, network_ids, machine_id, query.after)
+    found = page(pairs, gateway.tracks.way, query.kind, query.limit)
+    return json_response(PathPage(items=tuple(map(_views(gateway).path, found.ways)), next=found.next))
+
+
+def _views(gateway: Gateway) -> PathViews:
+    return PathViews(gateway.mirror, gateway.presence, gateway.now())

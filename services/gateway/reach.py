@@ -1,0 +1,198 @@
+"""What the machines reported of their links, and which reports may be believed. Pure.
+
+Each machine counts its reports, from its agent's start on. A report that is not newer than the last of the same start,
+or that comes from an earlier start, is old: somebody repeats it, or it was overtaken on its way.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from events.errors import ConflictError, InvalidInputError, NotFoundError, RateLimitedError
+from events.records import LinkState, ReachEvent, ReachRequest
+from events.transit import RTT_STEPS
+from services.gateway.mirror import Mirror
+
+BOOTS_KEPT = 8
+"""So many earlier starts of a machine's agent are known, so that their reports are refused."""
+
+REPORTS = 20
+PERIOD = 10.0
+"""So many reports of a machine are taken in so many seconds."""
+
+REPEATED_AFTER = timedelta(days=5)
+"""What is reported again is written again after so long: reports leave REACH after 30 days, and each link is reported
+again within a week."""
+
+_MAX_TRIED = 64
+_MAX_TEXT = 100
+
+
+class StaleReportError(ConflictError):
+    """Raised when a report is not newer than what the machine reported before."""
+
+    code = "stale-report"
+    title = "The report is old"
+
+
+@dataclass(slots=True)
+class _Reporter:
+    """One machine as it reports: the start that counts, the newest count, and starts that are over."""
+
+    boot_id: UUID
+    counter: int
+    former: OrderedDict[UUID, None] = field(default_factory=OrderedDict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The newest report of a link, and where it stands in REACH."""
+
+    sequence: int
+    event: ReachEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a machine reported of its link to a peer, and how that came about."""
+
+    newest: Reported
+    began: Reported
+    """The first report since when it says what the newest says: direct, or unreachable."""
+    before: Reported | None = None
+    """The last report that said otherwise."""
+
+    def then(self, reported: Reported) -> Link:
+        """As it is after one more report."""
+        if reported.event.link.state == self.newest.event.link.state:
+            return Link(reported, self.began, self.before)
+        return Link(reported, reported, self.newest)
+
+
+class Reach:
+    """The links, as REACH tells of them."""
+
+    def __init__(self) -> None:
+        self._links: dict[tuple[UUID, UUID], dict[UUID, Link]] = {}
+        self._reporters: dict[UUID, _Reporter] = {}
+        self._recent: dict[UUID, deque[float]] = {}
+
+    def take(self, sequence: int, event: ReachEvent) -> None:
+        """A report that stands in REACH, where it is newer than what is known of its link."""
+        links = self._links.setdefault((event.network_id, event.machine_id), {})
+        known, reported = links.get(event.link.peer_id), Reported(sequence, event)
+        if known is None:
+            links[event.link.peer_id] = Link(reported, reported)
+        elif known.newest.sequence < sequence:
+            links[event.link.peer_id] = known.then(reported)
+        self._note(event.machine_id, event.boot_id, event.counter)
+
+    def link(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Link | None:
+        """What a machine reported of its link to a peer."""
+        return self._links.get((network_id, machine_id), {}).get(peer_id)
+
+    def accept(self, machine_id: UUID, request: ReachRequest, mirror: Mirror, now: datetime) -> tuple[ReachEvent, ...]:
+        """What has to be written for a request: the links that differ from what stands in REACH, and where it tells of
+        all links, the end of those that it does not name. Links to machines that are not in the network are left out.
+
+        Raises `NotFoundError` where the machine is not in the network, `InvalidInputError`, `StaleReportError`,
+        `RateLimitedError`. Then nothing has changed here.
+        """
+        network, _ = mirror.network(request.network_id)
+        if machine_id not in network.members:
+            raise NotFoundError(f"The machine {machine_id} is not in the network.", hint="Report what it is in.")
+        for link in request.links:
+            _require_sensible(link)
+        self._require_new(machine_id, request)
+        self._require_rate(machine_id, now.timestamp())
+        self._note(machine_id, request.boot_id, request.counter)
+        held = self._links.get((request.network_id, machine_id), {})
+        named = {link.peer_id: link for link in request.links if link.peer_id in network.members}
+        named.pop(machine_id, None)
+        changed = [link for link in named.values() if _is_news(held.get(link.peer_id), link, now)]
+        if request.whole:
+            changed += _ended(held, {link.peer_id for link in request.links})
+        return tuple(
+            ReachEvent(
+                network_id=request.network_id,
+                machine_id=machine_id,
+                boot_id=request.boot_id,
+                counter=request.counter,
+                time=now,
+                link=link,
+            )
+            for link in changed
+        )
+
+    def _require_new(self, machine_id: UUID, request: ReachRequest) -> None:
+        known = self._reporters.get(machine_id)
+        if known is None:
+            return
+        is_repeated = request.boot_id == known.boot_id and request.counter <= known.counter
+        if is_repeated or request.boot_id in known.former:
+            raise StaleReportError(
+                f"Report {request.counter} of the machine {machine_id} is not newer than what it reported before.",
+                hint="Count reports upwards, with a new boot id after each start.",
+            )
+
+    def _require_rate(self, machine_id: UUID, now: float) -> None:
+        recent = self._recent.setdefault(machine_id, deque())
+        while recent and recent[0] <= now - PERIOD:
+            recent.popleft()
+        if len(recent) >= REPORTS:
+            raise RateLimitedError(
+                f"The machine {machine_id} reports more than {REPORTS} times in {PERIOD:g} s.",
+                hint="Report several links at once.",
+            )
+        recent.append(now)
+
+    def _note(self, machine_id: UUID, boot_id: UUID, counter: int) -> None:
+        known = self._reporters.get(machine_id)
+        if known is None:
+            self._reporters[machine_id] = _Reporter(boot_id, counter)
+        elif known.boot_id == boot_id:
+            known.counter = max(known.counter, counter)
+        elif boot_id not in known.former:
+            known.former[known.boot_id] = None
+            if len(known.former) > BOOTS_KEPT:
+                known.former.popitem(last=False)
+            known.boot_id, known.counter = boot_id, counter
+
+
+def is_about_members(machine_id: UUID, request: ReachRequest, mirror: Mirror) -> bool:
+    """Whether all that a machine's report names is in the network. If not, the mirror may be behind."""
+    network = mirror.networks.get(request.network_id)
+    named = {machine_id, *(link.peer_id for link in request.links)}
+    return network is not None and network.record is not None and named <= network.members.keys()
+
+
+def _require_sensible(link: LinkState) -> None:
+    """What a machine says is shown to people: it gets no texts and numbers of any kind and size."""
+    texts = [link.endpoint, *(text for tried in link.tried for text in tried)]
+    are_short = len(link.tried) <= _MAX_TRIED and all(len(text) <= _MAX_TEXT for text in texts)
+    if not are_short or not all(text.isascii() and text.isprintable() for text in texts):
+        raise InvalidInputError(
+            f"The report of the link to {link.peer_id} is too long, or holds what cannot be shown.",
+            hint=f"Name up to {_MAX_TRIED} candidates, each in up to {_MAX_TEXT} printable ASCII characters.",
+            field="links",
+        )
+    if link.rtt is not None and link.rtt not in RTT_STEPS:
+        raise InvalidInputError(
+            f"A round trip of {link.rtt} is none of the steps.",
+            hint=f"Report one of {', '.join(map(str, RTT_STEPS))} ms.",
+            field="links",
+        )
+
+
+def _is_news(held: Link | None, link: LinkState, now: datetime) -> bool:
+    return held is None or held.newest.event.link != link or held.newest.event.time <= now - REPEATED_AFTER
+
+
+def _ended(held: dict[UUID, Link], named: set[UUID]) -> Iterator[LinkState]:
+    for peer_id, known in held.items():
+        if peer_id not in named and known.newest.event.link.state != "unreachable":
+            yield LinkState(peer_id=peer_id, state="unreachable")

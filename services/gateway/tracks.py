@@ -1,0 +1,181 @@
+"""Follows REACH and PATHS into memory, and writes what machines report. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+from uuid import UUID
+
+import nats.errors
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from events.errors import UnavailableError
+from events.feed import feed, jetstream
+from events.records import ReachEvent, ReachRequest, SyncReply
+from events.state import decode_record, signature_of
+from events.subjects import PATHS_PREFIX, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, reach, scope, scope_of
+from services.gateway.mirror import Mirror
+from services.gateway.reach import Reach
+from services.gateway.scopes import Scope
+from services.gateway.ways import Way, Ways
+
+_ACK_SECONDS = 2.0
+_CATCH_UP = 5.0
+_RETRY_SECONDS = 0.5
+_NO_MESSAGE_FOUND = 10037
+
+
+class Tracks:
+    """What machines report, and the ways that follow. `run` does the work; the rest may be called beside it."""
+
+    def __init__(self, client: Client) -> None:
+        self.reach = Reach()
+        self.ways = Ways()
+        self._client = client
+        self._scopes: dict[str, Scope] = {}
+        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report)
+        self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path)
+        self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def run(self) -> None:
+        """Follow until cancelled, from when the streams are there. Raises `UnavailableError` when the connection is
+        closed for good."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reports.run())
+            group.create_task(self._paths.run())
+
+    async def report(self, machine_id: UUID, request: ReachRequest, mirror: Mirror, now: datetime) -> int:
+        """Write what is new in a machine's report to REACH; the position of the last, 0 where nothing is. It is on the
+        disk then. A machine's reports are written one after the other.
+
+        Raises what `Reach.accept` does, and then nothing was written; and `UnavailableError`: then some of it may be
+        written, and the machine reports it again, as a newer report.
+        """
+        self._reports.require_loaded()
+        async with self._turns[machine_id]:
+            accepted = self.reach.accept(machine_id, request, mirror, now)
+            written = await asyncio.gather(*map(self._append, accepted), return_exceptions=True)
+            for event, sequence in zip(accepted, written, strict=True):
+                if isinstance(sequence, BaseException):
+                    raise sequence
+                self.reach.take(sequence, event)
+        return max((sequence for sequence in written if isinstance(sequence, int)), default=0)
+
+    async def _append(self, event: ReachEvent) -> int:
+        subject = reach(event.network_id, event.machine_id, event.link.peer_id)
+        try:
+            answer = await self._client.request(subject, event.model_dump_json().encode(), timeout=_ACK_SECONDS)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise UnavailableError("Reports cannot be written now.", hint="Report again.") from error
+        acknowledged = orjson.loads(answer.data)
+        if "error" in acknowledged:
+            raise UnavailableError("The bus does not take reports now.", hint="Report again.")
+        return int(acknowledged["seq"])
+
+    def way(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
+        """How a machine reaches a peer."""
+        return self.ways.way(self.reach, network_id, machine_id, peer_id)
+
+    async def sync(self, machine_id: UUID, since: int) -> SyncReply:
+        """What a machine that holds revision `since` of its paths needs. Raises `UnavailableError`."""
+        self._paths.require_loaded()
+        name = scope("paths", machine_id)
+        reply = self._scopes.get(name, Scope()).reply(name, since)
+        if reply.reset:
+            # The machine may have heard live what has not come here yet: be sure before it drops anything.
+            await self._paths.catch_up(_CATCH_UP)
+            reply = self._scopes.get(name, Scope()).reply(name, since)
+        return reply
+
+    def _take_report(self, sequence: int, message: Msg) -> None:
+        try:
+            self.reach.take(sequence, ReachEvent.model_validate_json(message.data))
+        except ValidationError as error:
+            structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
+
+    def _take_path(self, sequence: int, message: Msg) -> None:
+        record = decode_record(message.data)
+        held = self._scopes.setdefault(scope_of(message.subject), Scope())
+        if held.put(message.subject, record, message.data, signature_of(message)):
+            self.ways.take(message.subject, record)
+
+
+class _Stream:
+    """A stream that is followed from its beginning, once it is there."""
+
+    def __init__(self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None]) -> None:
+        self._client = client
+        self._name = name
+        self._prefix = prefix
+        self._take = take
+        self._sequence = 0
+        self._is_loaded = False
+        self._arrived = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        await self._wait_for_stream()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._load())
+
+    def require_loaded(self) -> None:
+        """Raises `UnavailableError` while not everything is known that the stream held when we began."""
+        if not self._is_loaded:
+            raise UnavailableError(f"The gateway has not read {self._name} yet.", hint="Ask again in a moment.")
+
+    async def catch_up(self, timeout: float) -> None:
+        """Wait until everything was taken that the stream holds now. Raises `UnavailableError` if that takes longer."""
+        try:
+            async with asyncio.timeout(timeout):
+                newest = await self._newest()
+                while self._sequence < newest:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError as error:
+            raise UnavailableError("The gateway is behind.", hint="Ask again.") from error
+
+    async def _follow(self) -> None:
+        async with aclosing(feed(self._client, self._name, 0)) as batches:
+            async for batch in batches:
+                for sequence, message in batch:
+                    self._take(sequence, message)
+                    self._sequence = sequence
+                self._arrived.set()
+
+    async def _load(self) -> None:
+        while not self._is_loaded:
+            try:
+                await self.catch_up(_CATCH_UP)
+                self._is_loaded = True
+            except UnavailableError:
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _wait_for_stream(self) -> None:
+        told = False
+        while True:
+            try:
+                await self._newest()
+            except UnavailableError as error:
+                if self._client.is_closed:
+                    raise
+                if not told:
+                    structlog.get_logger("gateway").info("waiting for a stream", stream=self._name, why=error.detail)
+                told = True
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    async def _newest(self) -> int:
+        """The sequence of the newest message that the stream's leader has. Raises `UnavailableError`."""
+        # Not ">": for that the server looks at its last sequence only, whose message may have been purged.
+        request = {"last_by_subj": f"{self._prefix}.>"}
+        answer = await jetstream(self._client, f"STREAM.MSG.GET.{self._name}", request, _NO_MESSAGE_FOUND)
+        return 0 if "error" in answer else int(answer["message"]["seq"])

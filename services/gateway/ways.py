@@ -1,0 +1,98 @@
+"""How machines reach each other, as the records and reports tell it together. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from events.records import PathRecord, Record
+from services.gateway.reach import Link, Reach
+
+Kind = Literal["direct", "transit", "none", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one machine reaches another in a network."""
+
+    network_id: UUID
+    machine_id: UUID
+    peer_id: UUID
+    kind: Kind
+    """`none`: there is no way; `unknown`: nobody has reported yet."""
+    ways: tuple[tuple[UUID, ...], ...]
+    """The ways through transit machines, the one in use first."""
+    rtt: int | None
+    """Milliseconds, in steps; through transit the sum of the links' steps, where all are known."""
+    since: datetime | None
+    links: tuple[Link | None, Link | None]
+    """What the machine, and what the peer, reported of the direct link."""
+    record: Record | None
+    """The record that names the ways."""
+
+
+class Ways:
+    """The ways of all pairs."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[UUID, UUID, UUID], Record] = {}
+
+    def take(self, subject: str, record: Record) -> None:
+        """A record of the stream PATHS."""
+        _, _, machine, kind, network, peer = subject.split(".")
+        if kind != "path":
+            return
+        key = UUID(network), UUID(machine), UUID(peer)
+        if record.body is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+
+    def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
+        """How a machine reaches a peer."""
+        mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
+        record = self._records.get((network_id, machine_id, peer_id))
+        ways = record.body.ways if record is not None and isinstance(record.body, PathRecord) else ()
+        kind = _kind(record, ways, mine, theirs)
+        return Way(
+            network_id=network_id,
+            machine_id=machine_id,
+            peer_id=peer_id,
+            kind=kind,
+            ways=ways,
+            rtt=None if kind == "none" else _rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
+            since=record.time if record is not None else _since(kind, mine, theirs),
+            links=(mine, theirs),
+            record=record,
+        )
+
+
+def _rtt(reach: Reach, network_id: UUID, hops: tuple[UUID, ...]) -> int | None:
+    steps = [_step(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
+    return None if None in steps else sum(step for step in steps if step is not None)
+
+
+def _step(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
+    links = reach.link(network_id, one, other), reach.link(network_id, other, one)
+    said = [link.newest.event.link.rtt for link in links if link is not None]
+    return max((step for step in said if step is not None), default=None)
+
+
+def _kind(record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Link | None, theirs: Link | None) -> Kind:
+    if record is not None:
+        return "transit" if ways else "none"
+    states = {link.newest.event.link.state for link in (mine, theirs) if link is not None}
+    if not states:
+        return "unknown"
+    return "none" if "unreachable" in states else "direct"
+
+
+def _since(kind: Kind, mine: Link | None, theirs: Link | None) -> datetime | None:
+    """Direct since both ends say so, without a way since the first end says that there is none."""
+    began = [link.began.event for link in (mine, theirs) if link is not None]
+    if kind == "direct":
+        return max(event.time for event in began)
+    return min((event.time for event in began if event.link.state == "unreachable"), default=None)

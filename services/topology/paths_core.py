@@ -1,0 +1,210 @@
+"""The derivation of paths: who reaches whom into the records that PATHS must hold. Pure.
+
+The records follow from the newest report of each link and from who is a member, and from nothing else: not from the
+order in which this was told, nor from what was chosen before. (What steadies the choice is that round trips are
+reported in steps, which jitter does not change.) A pair without a direct path has a record for each end, with the same
+ways each the other way round; a transit on a way through several has relay records.
+
+The work for a report follows the pairs for which the link can matter, never the size of the network. What is told only
+marks pairs; `Paths.drain` chooses for those that are marked, each once however much was told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+from uuid import UUID
+
+from events.fields import TransitMode
+from events.records import PathRecord, ReachEvent, RelayRecord
+from events.subjects import path, relay
+from services.topology.choice import Chosen, Way
+from services.topology.choices import Choices, Pair, pair_of
+from services.topology.reach import ABSENT, Reach, Turn
+
+Wanted = PathRecord | RelayRecord | None
+"""What a subject of PATHS must say; None for nothing."""
+
+
+class Change(NamedTuple):
+    """A subject of PATHS whose record must change, and to what."""
+
+    subject: str
+    body: Wanted
+
+
+class Paths:
+    """The paths of all networks."""
+
+    def __init__(self) -> None:
+        self._networks: dict[UUID, _Network] = {}
+        self._unsettled: set[UUID] = set()
+
+    def member(self, network_id: UUID, machine_id: UUID, transit: TransitMode) -> None:
+        """A machine is a member of a network, a new one or as it is now."""
+        self._network(network_id).member(machine_id, transit)
+
+    def gone(self, network_id: UUID, machine_id: UUID) -> None:
+        """A machine is no member of a network (any more)."""
+        if network_id in self._networks:
+            self._network(network_id).gone(machine_id)
+
+    def network_gone(self, network_id: UUID) -> None:
+        """A network was deleted: nothing is said of it any more, not even that its paths are gone."""
+        if network_id in self._networks:
+            self._networks[network_id].clear()
+
+    def forget(self, machine_id: UUID) -> None:
+        """A machine was deleted, after it left its networks. Its id is never used again."""
+        for network in self._networks.values():
+            network.reach.forget(machine_id)
+
+    def link(self, sequence: int, event: ReachEvent) -> None:
+        """A report that stands at a sequence of REACH."""
+        if event.link.peer_id != event.machine_id:
+            self._network(event.network_id).link(sequence, event)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that has changed was told."""
+        return not self._unsettled
+
+    def drain(self, limit: int) -> list[Change]:
+        """What has changed since it was last asked, of at most so many pairs at once: until `is_settled`."""
+        changes: list[Change] = []
+        for network_id in sorted(self._unsettled):
+            network = self._networks[network_id]
+            limit = network.drain(limit, changes)
+            if network.choices.marked:
+                break
+            self._unsettled.discard(network_id)
+        return changes
+
+    def wanted(self, subject: str) -> Wanted:
+        """What a subject must say, as it was drained."""
+        _, _, machine, kind, network, peer = subject.split(".")
+        held = self._networks.get(UUID(network))
+        if held is None:
+            return None
+        return held.path(UUID(machine), UUID(peer)) if kind == "path" else held.relay(UUID(machine), UUID(peer))
+
+    def _network(self, network_id: UUID) -> _Network:
+        network = self._networks.get(network_id)
+        if network is None:
+            network = self._networks[network_id] = _Network(network_id)
+        self._unsettled.add(network_id)
+        return network
+
+
+class _Network:
+    """The paths of one network."""
+
+    def __init__(self, network_id: UUID) -> None:
+        self.reach = Reach()
+        self._id = network_id
+        self.choices = Choices(self.reach)
+        self._relays: defaultdict[tuple[int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
+        """For a transit and the next machine: the addresses (machine and its transit) behind, each with how many ways
+        need it."""
+
+    def member(self, machine_id: UUID, transit: TransitMode) -> None:
+        """See `Paths`."""
+        number = self.reach.numbers.get(machine_id)
+        before = None if number is None else self.reach.ranks[number]
+        self._turn(self.reach.enter(machine_id, transit))
+        number = self.reach.numbers[machine_id]
+        if before not in (None, ABSENT, self.reach.ranks[number]):
+            self.choices.will_changed(number)
+
+    def gone(self, machine_id: UUID) -> None:
+        """See `Paths`."""
+        self._turn(self.reach.leave(machine_id))
+
+    def clear(self) -> None:
+        """See `Paths.network_gone`."""
+        self.reach.clear()
+        self.choices = Choices(self.reach)
+        self._relays.clear()
+
+    def link(self, sequence: int, event: ReachEvent) -> None:
+        """See `Paths`."""
+        self._turn(self.reach.report(sequence, event.machine_id, event.link))
+
+    def _turn(self, turns: Iterable[Turn]) -> None:
+        for turn in turns:
+            self.choices.turned(turn)
+
+    def drain(self, limit: int, changes: list[Change]) -> int:
+        """Choose for at most `limit` pairs and add the changes; how many of the limit are left."""
+        paths: list[Pair] = []
+        relays: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
+        while limit and self.choices.marked:
+            limit -= 1
+            pair, before, after = self.choices.choose()
+            if (before and before.ways) != (after and after.ways):
+                paths += (pair, pair[::-1])
+                self._count(pair, before, -1, relays)
+                self._count(pair, after, 1, relays)
+        ids = self.reach.ids
+        # The transits first, so that they are ready sooner.
+        for (transit, following), told in relays.items():
+            if self._relays.get((transit, following), {}).keys() == told:
+                continue
+            here, there = ids[transit], ids[following]
+            changes.append(Change(relay(here, self._id, there), self.relay(here, there)))
+        for one, other in paths:
+            here, there = ids[one], ids[other]
+            changes.append(Change(path(here, self._id, there), self.path(here, there)))
+        return limit
+
+    def path(self, machine_id: UUID, peer_id: UUID) -> PathRecord | None:
+        """See `Paths.wanted`."""
+        numbers = self.reach.numbers
+        if machine_id not in numbers or peer_id not in numbers:
+            return None
+        one, other = numbers[machine_id], numbers[peer_id]
+        chosen = self.choices.held.get(pair_of(one, other))
+        if chosen is None:
+            return None
+        ways = chosen.ways if one < other else tuple(way[::-1] for way in chosen.ways)
+        named = tuple(tuple(self.reach.ids[transit] for transit in way) for way in ways)
+        return PathRecord(network_id=self._id, machine_id=machine_id, peer_id=peer_id, ways=named)
+
+    def relay(self, machine_id: UUID, peer_id: UUID) -> RelayRecord | None:
+        """See `Paths.wanted`."""
+        numbers, ids = self.reach.numbers, self.reach.ids
+        if machine_id not in numbers or peer_id not in numbers:
+            return None
+        counted = self._relays.get((numbers[machine_id], numbers[peer_id]))
+        if not counted:
+            return None
+        behind = tuple(sorted((ids[machine], ids[via]) for machine, via in counted))
+        return RelayRecord(network_id=self._id, machine_id=machine_id, peer_id=peer_id, behind=behind)
+
+    def _count(
+        self,
+        pair: Pair,
+        chosen: Chosen | None,
+        count: int,
+        told: dict[tuple[int, int], frozenset[tuple[int, int]]],
+    ) -> None:
+        """Count what the ways of a pair need of their transits; `told` takes what was there before."""
+        one, other = pair
+        for way in chosen.ways if chosen else ():
+            for transit, following, behind in _relays_of(one, way, other):
+                counted = self._relays[transit, following]
+                told.setdefault((transit, following), frozenset(counted))
+                counted[behind] += count
+                if not counted[behind]:
+                    del counted[behind]
+                if not counted:
+                    del self._relays[transit, following]
+
+
+def _relays_of(one: int, way: Way, other: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Which transit of a way passes on to which machine, and for which machine at the end and transit next to it."""
+    for transit, following in pairwise(way):
+        yield transit, following, (other, way[-1])
+        yield following, transit, (one, way[0])
