@@ -31,6 +31,7 @@ _HEARTBEAT_SECONDS = 1
 _SILENCE_SECONDS = 2.5
 _LOOK_SECONDS = 0.25
 _STREAM_NOT_FOUND = 10059
+_NO_MESSAGE_FOUND = 10037
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -70,9 +71,45 @@ async def last_sequence(client: Client, stream: str) -> int:
     return sequence
 
 
-async def feed(client: Client, stream: str, after: int) -> AsyncGenerator[list[tuple[int, Msg]]]:
+async def newest_sequence(client: Client, stream: str, subjects: str) -> int:
+    """The sequence of the newest message under `subjects` that stands in a stream, 0 for none. Raises
+    `UnavailableError`."""
+    answer = await jetstream(client, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subjects}, _NO_MESSAGE_FOUND)
+    return 0 if "error" in answer else int(answer["message"]["seq"])
+
+
+async def standing(client: Client, stream: str, subjects: str, after: int = 0) -> AsyncGenerator[list[tuple[int, Msg]]]:
+    """The newest message of each subject that stands in a stream under `subjects`, all that it holds, with a sequence
+    greater than `after`. As many at once as have arrived. Some that are replaced meanwhile may come too, before what
+    took their place.
+
+    Raises `UnavailableError`.
+    """
+    async with aclosing(feed(client, stream, after, newest_of=subjects)) as batches:
+        arriving = asyncio.ensure_future(anext(batches))
+        try:
+            while after < (newest := await newest_sequence(client, stream, subjects)):
+                # What is waited for may be purged meanwhile, and then never comes.
+                while after < newest and (await asyncio.wait({arriving}, timeout=_LOOK_SECONDS))[0]:
+                    batch = arriving.result()
+                    yield batch
+                    after = batch[-1][0]
+                    arriving = asyncio.ensure_future(anext(batches))
+        finally:
+            await _end(arriving)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.05)
+
+
+async def feed(
+    client: Client, stream: str, after: int, *, newest_of: str = ""
+) -> AsyncGenerator[list[tuple[int, Msg]]]:
     """As `entries`, as nats-py's messages."""
-    async with aclosing(entries(client, stream, after)) as batches:
+    async with aclosing(entries(client, stream, after, newest_of=newest_of)) as batches:
         async for batch in batches:
             yield [
                 (entry.sequence, Msg(client, entry.subject, data=entry.data, headers=headers_of(entry.headers)))
@@ -80,15 +117,16 @@ async def feed(client: Client, stream: str, after: int) -> AsyncGenerator[list[t
             ]
 
 
-async def entries(client: Client, stream: str, after: int) -> AsyncGenerator[list[Entry]]:
+async def entries(client: Client, stream: str, after: int, *, newest_of: str = "") -> AsyncGenerator[list[Entry]]:
     """The messages of `stream` whose sequence is greater than `after`: all that are there, then those to come. As many
-    at once as have arrived.
+    at once as have arrived. Where `newest_of` names subjects and `after` is 0, of those that are there only the newest
+    of each subject, as far as the connection holds.
 
     Raises `UnavailableError` when the connection is closed for good.
     """
     attempt = 0
     while True:
-        consumer = _Consumer(BusClient.of(client), stream, after)
+        consumer = _Consumer(BusClient.of(client), stream, after, newest_of)
         try:
             await consumer.start()
             while batch := await consumer.batch():
@@ -107,8 +145,9 @@ async def entries(client: Client, stream: str, after: int) -> AsyncGenerator[lis
 class _Consumer:
     """One ephemeral consumer and the messages that it has delivered in order."""
 
-    def __init__(self, client: BusClient, stream: str, after: int) -> None:
+    def __init__(self, client: BusClient, stream: str, after: int, newest_of: str) -> None:
         self._client = client
+        self._newest_of = newest_of
         self._stream = stream
         self._after = after
         self._arrived: list[Entry] = []
@@ -130,10 +169,12 @@ class _Consumer:
         self._heard = self._now()
 
     def _config(self, inbox: str) -> dict[str, Any]:
-        return {
+        if self._newest_of and not self._after:
+            start: dict[str, Any] = {"deliver_policy": "last_per_subject", "filter_subject": self._newest_of}
+        else:
+            start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._after + 1}
+        return start | {
             "deliver_subject": inbox,
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._after + 1,
             "ack_policy": "none",
             "max_deliver": 1,
             "mem_storage": True,

@@ -31,7 +31,7 @@ _FIRST_EVERY = 0.25
 _LATER_EVERY = 0.1
 """And while round trips are measured, a machine's pings one after the other."""
 _TRAFFIC_WITHIN = 60.0
-_SETTLED_WITHIN = 120.0
+_SETTLED_WITHIN = 90.0
 """Ends whose first burst found no way try again together every half minute, and then less often."""
 _LOOK_EVERY = 1.0
 _MEASURED = 5

@@ -12,7 +12,7 @@ marks pairs; `Paths.drain` chooses for those that are marked, each once however 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
@@ -60,6 +60,13 @@ class Paths:
         """A machine was deleted, after it left its networks. Its id is never used again."""
         for network in self._networks.values():
             network.reach.forget(machine_id)
+
+    def keep_only(self, machine_ids: Container[UUID]) -> None:
+        """Every other machine was deleted."""
+        for network in self._networks.values():
+            for machine_id in network.reach.ids:
+                if machine_id not in machine_ids:
+                    network.reach.forget(machine_id)
 
     def link(self, sequence: int, event: ReachEvent) -> None:
         """A report that stands at a sequence of REACH."""

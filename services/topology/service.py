@@ -1,4 +1,4 @@
-"""The topology service: follows the log, derives, and keeps STATE up to date. A shell.
+"""The topology service: follows the log, derives, and keeps STATE up to date; and beside that PATHS. A shell.
 
 It may be killed at any moment: how far it came stands in STATE itself. Several may run at once: one writes, and the
 others come to the same, see that it is written, and go on when it stops.
@@ -10,6 +10,7 @@ records that another key signed are written again before anything new is derived
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -21,17 +22,23 @@ from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
 from events.state import StateDump
-from events.subjects import LOG, STATE
+from events.subjects import LOG, PATHS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
 from services.topology.derived import is_covered
+from services.topology.paths import derive_paths
+from services.topology.paths_writer import PathsDivergedError
 from services.topology.rebuild import replay
 from services.topology.restore import restore
 from services.topology.settings import Settings
+from services.topology.tasks import end
 from services.topology.writer import StateDivergedError, StateWriter, purge_all
 
 _RELOAD_SECONDS = 0.5
 _KEY_SECONDS = 1.0
 """So often the key that signs is looked at."""
+
+Derive = Callable[[Client, Signer | None, asyncio.Lock], Coroutine[Any, Any, None]]
+"""Keeps a stream up to date with one key, until cancelled. Holds the lock whenever it writes."""
 
 
 class LogBehindError(InternalError):
@@ -53,7 +60,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     credentials = identity.credentials("topology") if identity else None
     client = await bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set)
     tasks = {
-        asyncio.create_task(_work(client, settings.replicas, identity)),
+        asyncio.create_task(_work(client, settings.replicas, identity, (LOG, STATE), _derive)),
+        asyncio.create_task(_work(client, settings.replicas, identity, (REACH, PATHS), derive_paths)),
         asyncio.create_task(_purge_again(client, reconnected)),
         asyncio.create_task(stop.wait()),
     }
@@ -63,40 +71,34 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             task.result()
     finally:
         for task in tasks:
-            await _end(task)
+            await end(task)
         await client.close()
 
 
-async def _end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it ends: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together with
-    the answer it waits for."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.05)
-
-
-async def _work(client: Client, replicas: int, identity: Identity | None) -> None:
-    await bus.ensure_streams(client, (LOG, STATE), replicas)
+async def _work(
+    client: Client, replicas: int, identity: Identity | None, streams: Sequence[Stream], derive: Derive
+) -> None:
+    await bus.ensure_streams(client, streams, replicas)
     while not client.is_closed:
         try:
-            await _derive_with_key(client, identity)
+            await _derive_with_key(client, identity, derive)
         except StreamMissingError:
-            await bus.ensure_streams(client, (LOG, STATE), replicas)
-        except (StateDivergedError, UnavailableError) as error:
+            await bus.ensure_streams(client, streams, replicas)
+        except (StateDivergedError, PathsDivergedError, UnavailableError) as error:
             structlog.get_logger("services.topology").warning("loading the state anew", reason=str(error))
         await asyncio.sleep(_RELOAD_SECONDS)
     raise UnavailableError("The connection to the bus is closed.", hint="Start again.")
 
 
-async def _derive_with_key(client: Client, identity: Identity | None) -> None:
+async def _derive_with_key(client: Client, identity: Identity | None, derive: Derive) -> None:
     """Derive, and sign with the key that is there now; until it is another."""
     writing = asyncio.Lock()
     if identity is None:
-        await _derive(client, None, writing)
+        await derive(client, None, writing)
         return
     signer = identity.signer()
     tasks = {
-        asyncio.create_task(_derive(client, signer, writing)),
+        asyncio.create_task(derive(client, signer, writing)),
         asyncio.create_task(_key_changes(identity, signer)),
     }
     try:
@@ -106,7 +108,7 @@ async def _derive_with_key(client: Client, identity: Identity | None) -> None:
         await writing.acquire()  # nothing is half written then
     finally:
         for task in tasks:
-            await _end(task)
+            await end(task)
 
 
 async def _key_changes(identity: Identity, signer: Signer) -> None:
@@ -181,9 +183,9 @@ def _undone(dump: StateDump) -> list[str]:
 
 
 async def _require_log(client: Client, position: int) -> None:
-    end = await last_sequence(client, LOG.name)
-    if end < position:
+    newest = await last_sequence(client, LOG.name)
+    if newest < position:
         raise LogBehindError(
-            f"STATE has seen event {position} of the log, which ends at {end}.",
+            f"STATE has seen event {position} of the log, which ends at {newest}.",
             hint="If the log was restored from a backup, delete the stream STATE: it is rebuilt from the log.",
         )

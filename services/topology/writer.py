@@ -11,15 +11,12 @@ holds at every moment.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import nats.errors
-import orjson
 import structlog
 from nats.aio.client import Client
 
@@ -29,14 +26,10 @@ from events.feed import StreamMissingError
 from events.state import POSITION_HEADER, Last
 from events.trust.signing import SIGNATURE_HEADER, Signer
 from services.topology.derived import Derived
-
-MAX_BATCH = 1000
-"""The most messages that the server takes in one atomic batch."""
+from services.topology.fenced import FAILURES, MAX_BATCH, OvertakenError, publish
 
 _RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_ACK_SECONDS = 2.0
 _PURGES_AT_ONCE = 64
-_WRONG_LAST_SEQUENCE = 10071
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -48,17 +41,6 @@ class StateDivergedError(InternalError):
 
     code = "state-diverged"
     title = "The derived state is not as expected"
-
-
-class _RefusedError(Exception):
-    """Raised when the server refuses a write."""
-
-
-class _OvertakenError(Exception):
-    """Raised when the server refuses a write because another came first, or an earlier attempt of ours did."""
-
-
-_FAILURES = (nats.errors.Error, TimeoutError, _RefusedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +82,9 @@ class StateWriter:
                 await self._skip_written()
                 await self._write(self._next_chunk())
                 failures = 0
-            except _OvertakenError:
+            except OvertakenError:
                 await self._find_position()
-            except _FAILURES as error:
+            except FAILURES as error:
                 await _pause(self._client, failures, "cannot write STATE yet", error)
                 failures += 1
                 await self._find_position()
@@ -117,9 +99,9 @@ class StateWriter:
         for start in range(0, len(messages), MAX_BATCH):
             try:
                 self._last_sequence = await self._publish(messages[start : start + MAX_BATCH], beside)
-            except _OvertakenError as error:
+            except OvertakenError as error:
                 raise StateDivergedError("STATE was written while its records were signed anew.") from error
-            except _FAILURES as error:
+            except FAILURES as error:
                 raise UnavailableError("The records of STATE cannot be signed anew yet.") from error
 
     async def _skip_written(self) -> None:
@@ -165,28 +147,8 @@ class StateWriter:
     async def _publish(self, messages: Sequence[tuple[str, bytes]], beside: Mapping[str, str] = _NOTHING) -> int:
         """Write one message, or several as one atomic batch, with the headers `beside`. Returns the sequence of the
         last."""
-        headers = {"Nats-Expected-Last-Sequence": str(self._last_sequence)}
-        if len(messages) > 1:
-            headers = await self._publish_all_but_last(messages[:-1], headers, beside)
-        subject, payload = messages[-1]
-        headers |= self._signed(subject, payload, beside)
-        reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers)
-        sequence: int = _checked(reply.data)["seq"]
-        return sequence
-
-    async def _publish_all_but_last(
-        self, messages: Sequence[tuple[str, bytes]], fence: dict[str, str], beside: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Open an atomic batch with `messages`; returns the headers of the message that commits it."""
-        batch = {"Nats-Batch-Id": uuid.uuid4().hex}
-        for number, (subject, payload) in enumerate(messages, start=1):
-            headers = batch | {"Nats-Batch-Sequence": str(number)} | self._signed(subject, payload, beside)
-            if number == 1:
-                reply = await self._client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers | fence)
-                _checked(reply.data)
-            else:
-                await self._client.publish(subject, payload, headers=headers)
-        return batch | {"Nats-Batch-Sequence": str(len(messages) + 1), "Nats-Batch-Commit": "1"}
+        signed = [(subject, payload, self._signed(subject, payload, beside)) for subject, payload in messages]
+        return await publish(self._client, signed, self._last_sequence)
 
     def _position_header(self) -> dict[str, str]:
         return {POSITION_HEADER: str(self.position)}
@@ -237,13 +199,3 @@ async def _pause(client: Client, failures: int, trouble: str, error: Exception) 
         raise UnavailableError("The connection to the bus is closed.", hint="Start again.") from error
     structlog.get_logger("services.topology").warning(trouble, error=str(error) or repr(error))
     await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)])
-
-
-def _checked(answer: bytes) -> dict[str, Any]:
-    """An acknowledgement; the first message of a batch has an empty one."""
-    acknowledgement: dict[str, Any] = orjson.loads(answer) if answer else {}
-    if "error" in acknowledgement:
-        error = acknowledgement["error"]
-        kind = _OvertakenError if error.get("err_code") == _WRONG_LAST_SEQUENCE else _RefusedError
-        raise kind(error.get("description"))
-    return acknowledgement

@@ -16,8 +16,12 @@ from agent.device import Changes, PeerChange, PortTakenError
 from agent.kernel import KernelDevices
 from agent.keys import generate_private_key, public_key
 from agent.plan import diff
+from agent.probe_socket import ProbeSocket
+from agent.probing.wire import MAGIC
+from tests.integration.test_forwarding import NESTED_MTU, build
 from tests.support.device_contract import DeviceContract, a_desired, a_key
 from tests.support.namespaces import command, enter, join, namespace
+from tests.support.stations import Station, cable, station
 from tests.support.waiting import wait_until_sync
 
 
@@ -117,3 +121,53 @@ def test_packets_pass_between_two_namespaces_and_other_peers_are_left_alone() ->
         inside[0](lambda devices: devices.apply("wl-kernel", Changes(peers=(more,))))
         assert shaken_hands() == before
         assert " 0% packet loss" in command("ping", "-c2", "-i0.2", "-W5", "172.20.0.2", namespace=names[0])
+
+
+@pytest.fixture
+def stations() -> Iterator[Callable[[], Station]]:
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(station(KernelDevices))
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "[fd01::2]"])
+def test_probes_share_the_port_of_the_kernels_wireguard(stations: Callable[[], Station], address: str) -> None:
+    one, other = stations(), stations()
+    cable(one, ("192.0.2.1/24", "fd01::1/64"), other, ("192.0.2.2/24", "fd01::2/64"))
+    one.up(52001, "172.20.0.1/24")
+    other.up(52002, "172.20.0.2/24")
+    one.peer(other, "172.20.0.2/32", endpoint=f"{address}:52002")
+    other.peer(one, "172.20.0.1/32")
+    wait_until_sync(lambda: one.pings("172.20.0.2"), timeout=30, what="a session")
+    seen = other.read().peers[one.public_key].endpoint
+    assert seen is not None
+
+    received: list[tuple[str, bytes]] = []
+    here = one.do(ProbeSocket, 52001, lambda *packet: received.append(packet))
+    there = other.do(ProbeSocket, 52002, lambda *packet: received.append(packet))
+    assert one.do(here.send, f"{address}:52002", MAGIC + b"there")
+    wait_until_sync(lambda: received, what="a probe")
+    assert other.do(there.send, seen, MAGIC + b"and back")
+    wait_until_sync(lambda: len(received) == 2, what="its answer")
+    assert received == [(seen, MAGIC + b"there"), (f"{address}:52002", MAGIC + b"and back")]
+    assert one.pings("172.20.0.2", count=2, wait=5)
+    assert len(received) == 2, "the tunnel's own packets do not come here"
+    unreachable = other.run("nstat", "-az", "IcmpOutDestUnreachs", "Icmp6OutDestUnreachs")
+    assert all(line.split()[1] == "0" for line in unreachable.splitlines() if "Unreachs" in line)
+    one.do(here.close)
+    other.do(there.close)
+
+
+def test_a_tunnel_leads_through_a_transit_machine(stations: Callable[[], Station]) -> None:
+    """With a kernel that forwards IPv6 from all interfaces or none."""
+    chain = build(stations, None)
+    for end in (chain.left, chain.right):
+        chain.protect(end)
+    chain.carry()
+    wait_until_sync(lambda: chain.left.pings("172.20.0.2"), timeout=30, what="a ping through the transit machine")
+    size = str(NESTED_MTU - 28)
+    assert ", 0% packet loss" in chain.left.run("ping", "-c2", "-i0.2", "-W5", "-Mdo", "-s", size, "172.20.0.2")
+    assert not chain.left.pings(chain.address(3))
+    assert chain.transit.run("sysctl", "-n", "net.ipv6.conf.default.forwarding").strip() == "0"
+    chain.transit.do(chain.forwarding.remove)
+    assert not chain.left.pings("172.20.0.2")
+    assert chain.transit.run("sysctl", "-n", "net.ipv6.conf.all.forwarding").strip() == "0"
