@@ -81,7 +81,7 @@ class PathEvent(View):
     time: Moment
     kind: Literal["report", "choice"] = Field(description="A machine's report, or the control plane's choice of a way.")
     sequence: int = Field(
-        description="Of a report, its place among all reports; of a choice, the position of what caused it.",
+        description="Of a report, its place among all reports; of a choice, the last that it heeds.",
         examples=[42],
     )
     machine_uuid: UUID | None = Field(description="Who reports; null for a choice.")
