@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -77,7 +78,7 @@ class Healing:
         diamond = self._diamond
         diamond.await_direct()
         self._await_whole()
-        self._heal(self.direct, diamond.cut_direct)
+        self.direct.seconds.append(self._heal(self.direct, diamond.cut_direct))
         used = self._replace_transit(self.transit)
         diamond.bring_back(used)
         diamond.await_standby()
@@ -110,16 +111,21 @@ class Healing:
         self.come_back()
 
     def _replace_transit(self, times: Times) -> str:
-        """Let the transit in use die; its name."""
+        """Let the transit in use die; its name. Where the ends changed their minds at that very moment, it was not in
+        use any more, nothing was broken, and it is done again."""
         diamond = self._diamond
-        used = diamond.await_transit()
-        diamond.await_standby()
-        self._await_whole()
-        self._heal(times, lambda: diamond.cut_off(used))
-        return used
+        while True:
+            diamond.await_standby()
+            self._await_whole()
+            used = diamond.await_transit()
+            seconds = self._heal(times, partial(diamond.cut_off, used))
+            if diamond.await_transit() != used:
+                times.seconds.append(seconds)
+                return used
+            diamond.bring_back(used)
 
-    def _heal(self, times: Times, cut: Callable[[], None]) -> None:
-        """Measure from before the cut to the first answers, both ways, to what was sent after it."""
+    def _heal(self, times: Times, cut: Callable[[], None]) -> float:
+        """Seconds from before the cut to the first answers, both ways, to what was sent after it."""
         began = time.monotonic()
         cut()
         done = time.monotonic()
@@ -128,7 +134,7 @@ class Healing:
             _HEALED_WITHIN,
             f"traffic to pass again: {times.kind}",
         )
-        times.seconds.append(max(flow.first_through(done) or 0.0 for flow in self._flows) - began)
+        return max(flow.first_through(done) or 0.0 for flow in self._flows) - began
 
     def _await_whole(self) -> None:
         wait_for(lambda: all(_is_whole(flow) for flow in self._flows), _HEALED_WITHIN, "pings to go on unbroken")

@@ -63,7 +63,9 @@ def test_what_crosses_a_transit_is_wireguard_and_nothing_else(diamond: Diamond) 
         ping = ["ping", "-n", "-c", str(PINGS), "-i", "0.05", "-p", SECRET.hex(), diamond.addresses["right"]]
         assert f"{PINGS} received" in diamond.left.run(ping)
     inside = [line for line in packets(transit, seen, WIREGUARD) if f" {tunnel} " in line]
-    others = [line for line in packets(transit, seen, f"not {WIREGUARD}") if f" {tunnel} " in line]
+    # The kernel asks the link for routers now and then: multicast, which WireGuard has nobody to send to.
+    foreign = f"not {WIREGUARD} and not ip6 multicast"
+    others = [line for line in packets(transit, seen, foreign) if f" {tunnel} " in line]
     # Each ping and each answer, in and out.
     assert len(inside) >= 4 * PINGS
     assert not others
@@ -95,7 +97,7 @@ def test_nothing_answers_at_the_addresses_of_a_transit_that_is_itself_reached_th
         diamond.left.run(["nft", "flush", "ruleset"])
         assert not _answers(diamond.left, address)
         assert _answers(diamond.left, diamond.addresses["north"]) == {"ping", "tcp", "udp"}
-        assert diamond.left.run(["ip", "route", "get", address]).split()[2] == interface_of(diamond.left)[0]
+        assert f" dev {interface_of(diamond.left)[0]} " in diamond.left.run(["ip", "route", "get", address])
     finally:
         diamond.lab.mend(diamond.left, north)
     diamond.await_standby()
@@ -110,6 +112,7 @@ def test_a_transit_forwards_nothing_but_wireguard_between_members(diamond: Diamo
     tunnel, _ = interface_of(transit)
     own = diamond.transit_address("left", via)
     with captured(transit) as seen, captured(control) as outside:
+        diamond.mesh.agents["left"].stop()
         diamond.left.run(["nft", "flush", "ruleset"])
         targets = _send_all_through(diamond, via)
         for target in targets:
