@@ -202,9 +202,12 @@ class Network:
     def _take_in(self, subject: str, record: Record) -> None:
         match record.body:
             case PeerRecord() as peer:
+                former = self.view.own
                 self._change(self.view.put(peer), peer.machine_id)
                 self._reaching.seek(peer.machine_id)
                 if peer.machine_id == self._context.machine_id:
+                    if former is None or former.endpoints != peer.endpoints:
+                        self._reaching.announced()
                     self._use_next_key()
                     self.announce()
             case NetworkRecord() as network:

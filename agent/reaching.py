@@ -76,6 +76,11 @@ class Reaching:
             for machine_id in self._view.members:
                 self.seek(machine_id)
 
+    def announced(self) -> None:
+        """Peers hear of this machine's new endpoints now, and send to them: so does this machine to theirs."""
+        if self._finder is not None:
+            self._finder.announced()
+
     def seek(self, machine_id: UUID) -> None:
         """Probe a peer as its record says, or no more. Peers hear this machine's own at this moment too."""
         if self._finder is None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
-from agent.paths import NESTING_OVERHEAD, Paths, Turn, Way
+from agent.paths import Paths, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
@@ -280,7 +280,7 @@ class NetworkView:
         member = self.members.get(machine_id)
         if member is None or member.allowed_ip is None or not self.paths.ways(machine_id):
             return frozenset()
-        return frozenset((Route(member.allowed_ip, mtu=self.mtu - NESTING_OVERHEAD),))
+        return frozenset((Route(member.allowed_ip, mtu=nested_mtu(self.mtu)),))
 
     # -- members
 
