@@ -30,6 +30,9 @@ PROMISED = 3.0
 CUTS = 20
 _EVERY = 0.05
 _HEALED_WITHIN = 30.0
+_CALM = 50
+"""So many pings long nothing changes, before a transit is cut off."""
+
 _UNBROKEN = 10
 """So many pings in a row, both ways, and a path is whole."""
 
@@ -111,18 +114,25 @@ class Healing:
         self.come_back()
 
     def _replace_transit(self, times: Times) -> str:
-        """Let the transit in use die; its name. Where the ends changed their minds at that very moment, it was not in
-        use any more, nothing was broken, and it is done again."""
+        """Let the transit in use die; its name."""
+        used = self._await_settled()
+        times.seconds.append(self._heal(times, partial(self._diamond.cut_off, used)))
+        if self._diamond.await_transit() == used:
+            raise LabError(f"{used} was cut off and still carries: {times.kind}.")
+        return used
+
+    def _await_settled(self) -> str:
+        """Wait until both ends know both transits, and have stayed with one for a while: they may go back to the better
+        one when it is there again. The one in use."""
         diamond = self._diamond
+        diamond.await_standby()
         while True:
-            diamond.await_standby()
-            self._await_whole()
             used = diamond.await_transit()
-            seconds = self._heal(times, partial(diamond.cut_off, used))
-            if diamond.await_transit() != used:
-                times.seconds.append(seconds)
+            sent = len(self._flows[0].sent)
+            wait_for(lambda: len(self._flows[0].sent) > sent + _CALM, 60, "pings to go on")  # noqa: B023
+            self._await_whole()
+            if diamond.await_transit() == used:
                 return used
-            diamond.bring_back(used)
 
     def _heal(self, times: Times, cut: Callable[[], None]) -> float:
         """Seconds from before the cut to the first answers, both ways, to what was sent after it."""

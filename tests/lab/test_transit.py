@@ -12,6 +12,7 @@ from deploy.lab.diamond import NAMES, TRANSITS, Diamond
 from deploy.lab.lab import IP, Lab
 from deploy.lab.machine import Machine
 from deploy.lab.mesh import wait_for
+from deploy.lab.throughput import iperf
 from tests.lab.watching import WIREGUARD, captured, interface_of, packets
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -71,6 +72,28 @@ def test_what_crosses_a_transit_is_wireguard_and_nothing_else(diamond: Diamond) 
     assert not others
     assert SECRET in sent.read_bytes(), "the secret was not sent"
     assert SECRET not in seen.read_bytes()
+
+
+def test_packets_of_every_size_cross_a_transit(diamond: Diamond) -> None:
+    diamond.await_transit()
+    for source, target in ((diamond.left, diamond.right), (diamond.right, diamond.left)):
+        assert iperf(source, target, diamond.addresses[target.name], seconds=1) > 1
+        mtu = int(source.run(["ip", "route", "get", diamond.addresses[target.name]]).partition(" mtu ")[2].split()[0])
+        for size in range(mtu - 20, mtu + 1):
+            ping = [
+                "ping",
+                "-n",
+                "-c",
+                "1",
+                "-W",
+                "1",
+                "-M",
+                "do",
+                "-s",
+                str(size - 28),
+                diamond.addresses[target.name],
+            ]
+            assert " 1 received" in source.run(ping, check=False), f"{size} of {mtu} bytes"
 
 
 def test_transit_addresses_answer_nothing_but_wireguard(diamond: Diamond) -> None:
