@@ -17,8 +17,6 @@ from uuid import UUID, uuid4
 
 import structlog
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from pydantic import ValidationError
 
 from agent.access import Connect, Door
 from agent.backoff import Backoff
@@ -27,28 +25,26 @@ from agent.connection import Connection
 from agent.context import Context, Options
 from agent.desired import Locality
 from agent.device import DeviceError, Devices, interface_name
-from agent.follow import Update
 from agent.guidance import Guidance
-from agent.listening import Listener
+from agent.heart import Heart
+from agent.memberships import Memberships, Wishes
 from agent.network import Network
 from agent.pathfinding import Probing
 from agent.reporting import Reports
 from agent.store import Store
 from agent.surroundings import Surroundings
 from agent.transit import Rules, Transit
-from agent.trust import Entry, Judge, why_unusable
+from agent.trust import Judge
 from events.bus import ask
 from events.enrolment import Access
 from events.errors import MachineDeletedError, MachineRevokedError, UnavailableError, WireloomError
-from events.records import Heartbeat, MachineRecord, MembershipRecord, Record, RegisterRequest
+from events.records import MembershipRecord, RegisterRequest
 from events.subjects import ask as ask_subject
-from events.subjects import beat, machine_membership, scope
 from events.trust.signing import Ring, Verifier
 
 _FLUSH_AFTER = 0.25
 _RETRY_AFTER = 5.0
 _REFUSED_PAUSE = 60.0
-_BEAT_SOON = 0.2
 
 
 class Agent:
@@ -72,7 +68,6 @@ class Agent:
         machine may be a transit; with `probing` it finds out how it reaches its peers. `on_ready` is called once the
         interfaces are first as the store says."""
         self.machine_id = machine_id
-        self.hostname = options.hostname
         self.networks: dict[UUID, Network] = {}
         """The networks that the machine is in, by id."""
         self._options = options
@@ -84,17 +79,12 @@ class Agent:
         self._rules = rules
         self._probing = probing
         self._on_ready = on_ready
-        self._scope = scope("machine", machine_id)
-        self._memberships: dict[UUID, MembershipRecord] = {}
         self._locality = Locality()
         self._greeting: asyncio.Task[None] | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._owes_beat = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._boot_id = uuid4()
-        self._beats = 0
         self._log = structlog.get_logger("agent").bind(machine=str(machine_id))
 
     async def run(self) -> None:
@@ -106,12 +96,14 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 self._open(group, thread)
-                self._restore()
+                self._memberships.restore()
+                self._guidance.restore()
                 connection = self._connection
-                for part in (self._tend(), connection.keep(), connection.renew(), self._beating(), self._keep_watch()):
+                beating = self._heart.live(lambda: connection.client, self._options.beat_interval)
+                for part in (self._tend(), connection.keep(), connection.renew(), beating, self._keep_watch()):
                     self._context.spawn(part)
                 await self._stopped.wait()
-                await self._say_goodbye()
+                await self._heart.stop(connection.client)
                 await self._end_tasks()
         finally:
             await self._close(thread)
@@ -139,6 +131,20 @@ class Agent:
                 return function(*arguments)
             return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
+        boot_id, belief = uuid4(), self._make_belief()
+        self._heart = Heart(
+            self.machine_id,
+            boot_id,
+            applied=lambda: {network_id: network.applied for network_id, network in self.networks.items()},
+            refused=belief.refusals.counts,
+        )
+        self._memberships = Memberships(
+            self.machine_id,
+            belief=belief,
+            store=self._store,
+            spawn=spawn,
+            wishes=Wishes(self._flush_soon, self._wake.set, self._joined, self._doubted),
+        )
         self._context = Context(
             machine_id=self.machine_id,
             options=self._options,
@@ -148,26 +154,17 @@ class Agent:
             spawn=spawn,
             wake=self._wake.set,
             wrote=self._flush_soon,
-            doubted=lambda _: self._listener.restart(),
-            deleted=self._network_deleted,
-            belief=self._make_belief(),
-            dropped=self._owes_beat.set,
-            reports=Reports(self._boot_id),
+            doubted=lambda _: self._memberships.restart(),
+            deleted=self._memberships.end_network,
+            belief=belief,
+            dropped=self._heart.owe,
+            reports=Reports(boot_id),
             probing=self._probing,
         )
         self._transit = Transit(self._rules, run)
-        self._listener = Listener(
-            "machine",
-            self.machine_id,
-            self.machine_id,
-            hearer=self,
-            belief=self._context.belief,
-            store=self._store,
-            spawn=spawn,
-        )
         self._guidance = Guidance(
             self.machine_id,
-            belief=self._context.belief,
+            belief=belief,
             store=self._store,
             spawn=spawn,
             wrote=self._flush_soon,
@@ -192,82 +189,13 @@ class Agent:
             for network in self.networks.values():
                 with suppress(DeviceError):
                     await self._context.run(self._devices.remove, network.interface)
+            await self._transit.lift()
         await self._context.run(self._devices.close)
         await self._context.run(self._surroundings.close)
         if thread is not None:
             thread.shutdown()
         self._store.close()
         await self._connection.close()
-
-    # -- what the machine's own scope says
-
-    def heard(self, entry: Entry) -> None:
-        """See `Hearer.heard`."""
-        self._take_in(entry.subject, entry.record)
-        body = None if entry.record.body is None else entry.payload
-        self._store.put(self._scope, entry.subject, entry.record.revision, body)
-        self._flush_soon()
-
-    def updated(self, update: Update) -> None:
-        """See `Hearer.updated`."""
-        for entry in update.records:
-            self._take_in(entry.subject, entry.record)
-            body = None if entry.record.body is None else entry.payload
-            self._store.put(self._scope, entry.subject, entry.record.revision, body)
-        if update.keep is not None:
-            kept = {_network_of(subject) for subject in update.keep}
-            self._memberships = {n: record for n, record in self._memberships.items() if n in kept}
-            self._store.retain(self._scope, update.keep)
-            self._wake.set()
-        self._store.set_revision(self._scope, update.revision)
-        self._flush_soon()
-
-    def gone(self) -> None:
-        """See `Hearer.gone`. Nothing is torn down for it: the machine is made known again, and if it was deleted,
-        that is refused."""
-        if self._greeting is None or self._greeting.done():
-            self.greet()
-
-    def _take_in(self, subject: str, record: Record) -> None:
-        match record.body:
-            case MachineRecord() as machine:
-                self.hostname = machine.hostname
-                self._transit.mode = machine.transit
-                self._wake.set()
-            case MembershipRecord() as membership:
-                self._take_membership(membership)
-            case None:
-                network_id = _network_of(subject)
-                if network_id is None:
-                    self._machine_deleted()
-                else:
-                    self._memberships.pop(network_id, None)
-                    self._wake.set()
-
-    def _take_membership(self, membership: MembershipRecord) -> None:
-        if why := why_unusable(membership):
-            self._context.belief.refuse("unusable", why, network=str(membership.network_id))
-            self._memberships.pop(membership.network_id, None)
-        else:
-            self._memberships[membership.network_id] = membership
-            if not self._connection.may_hear(membership.network_id):
-                self._connection.want()
-        self._wake.set()
-
-    def _machine_deleted(self, what: str = "deleted") -> None:
-        self._log.warning(
-            f"this machine was {what}; leaving all its networks",
-            hint="To join again as a new machine, run `wireloom-agent leave` and join.",
-        )
-        for network_id in list(self._memberships):
-            self._network_deleted(network_id)
-
-    def _network_deleted(self, network_id: UUID) -> None:
-        self._memberships.pop(network_id, None)
-        subject = machine_membership(self.machine_id, network_id)
-        self._store.put(self._scope, subject, self._store.revision(self._scope), None)
-        self._flush_soon()
-        self._wake.set()
 
     # -- tending
 
@@ -290,25 +218,16 @@ class Agent:
                 async with asyncio.timeout_at(due):
                     await self._wake.wait()
 
-    def _restore(self) -> None:
-        for stored in self._store.records(self._scope):
-            try:
-                self._take_in(stored.subject, Record.model_validate_json(stored.body))
-            except ValidationError:
-                self._log.warning("cannot read a stored record; it is fetched again", subject=stored.subject)
-                self._listener.follower.restart()
-        self._guidance.restore()
-
     async def _settle(self) -> bool:
         """Join and leave networks as the memberships say. Returns whether it worked."""
         is_settled = True
         for network_id, network in list(self.networks.items()):
-            if not network.takes(self._memberships.get(network_id)):
+            if not network.takes(self._memberships.records.get(network_id)):
                 is_settled &= await self._leave(network)
         for network_id in self._store.tunnels():
-            if network_id not in self._memberships and network_id not in self.networks:
+            if network_id not in self._memberships.records and network_id not in self.networks:
                 is_settled &= await self._clear_away(network_id)
-        for network_id, membership in list(self._memberships.items()):
+        for network_id, membership in list(self._memberships.records.items()):
             if network_id not in self.networks:
                 await self._join(membership)
         return is_settled
@@ -340,6 +259,8 @@ class Agent:
         return True
 
     async def _reconcile(self, is_full: bool) -> bool:
+        machine = self._memberships.machine
+        self._transit.mode = machine.transit if machine is not None else "auto"
         is_right, is_new = True, self._transit.differs(self.networks.values())
         if is_full or is_new:
             await self._guard()
@@ -371,13 +292,13 @@ class Agent:
 
     def memberships(self) -> tuple[UUID, ...]:
         """See `agent.connection.User.memberships`."""
-        return tuple(self._memberships)
+        return tuple(self._memberships.records)
 
     async def attach(self, client: Client) -> None:
         """See `agent.connection.User.attach`."""
         may_hear = self._connection.may_hear
         networks = [network for network in self.networks.values() if may_hear(network.network_id)]
-        own = self._listener.attach(client), self._guidance.attach(client)
+        own = self._memberships.attach(client), self._guidance.attach(client)
         await asyncio.gather(*own, *(network.attach(client) for network in networks))
 
     def renewed(self, access: Access) -> None:
@@ -386,7 +307,7 @@ class Agent:
 
     def expelled(self, error: WireloomError) -> None:
         """See `agent.connection.User.expelled`."""
-        self._machine_deleted("revoked" if isinstance(error, MachineRevokedError) else "deleted")
+        self._memberships.end("revoked" if isinstance(error, MachineRevokedError) else "deleted")
 
     def greet(self) -> None:
         """See `agent.connection.User.greet`: make the machine known and bring its scopes up to date."""
@@ -394,6 +315,14 @@ class Agent:
             self._greeting.cancel()
         if (client := self._connection.client) is not None:
             self._greeting = self._context.spawn(self._register(client))
+
+    def _joined(self, network_id: UUID) -> None:
+        if not self._connection.may_hear(network_id):
+            self._connection.want()
+
+    def _doubted(self) -> None:
+        if self._greeting is None or self._greeting.done():
+            self.greet()
 
     async def _register(self, client: Client) -> None:
         request = RegisterRequest(hostname=self._options.hostname, agent_version=self._options.agent_version)
@@ -404,13 +333,13 @@ class Agent:
             try:
                 await ask(client, ask_subject(self.machine_id, "register"), body, ASK_TIMEOUT)
                 is_known = True
-                await self._beat(client, leaving=False)
+                await self._heart.beat(client)
             except UnavailableError as error:
                 self._log.info("cannot register yet", error=str(error))
                 await backoff.wait()
                 continue
             except MachineDeletedError:
-                self._machine_deleted()
+                self._memberships.end("deleted")
             except WireloomError as error:
                 self._log.warning("registering is refused", error=error.detail, hint=error.hint)
             if not is_synced or is_known:
@@ -420,42 +349,10 @@ class Agent:
                 await asyncio.sleep(_REFUSED_PAUSE)
 
     def _resync(self) -> None:
-        self._listener.resync()
+        self._memberships.resync()
         self._guidance.resync()
         for network in self.networks.values():
             network.resync()
-
-    # -- being alive
-
-    async def _beating(self) -> None:
-        """Say that the machine is alive: again and again, and soon after it has dropped a peer."""
-        while True:
-            self._owes_beat.clear()
-            if (client := self._connection.client) is not None and client.is_connected:
-                await self._beat(client, leaving=False)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._options.beat_interval):
-                    await self._owes_beat.wait()
-                    await asyncio.sleep(_BEAT_SOON)
-
-    async def _beat(self, client: Client, leaving: bool) -> None:
-        self._beats += 1
-        heartbeat = Heartbeat(
-            boot_id=self._boot_id,
-            counter=self._beats,
-            leaving=leaving,
-            applied={network_id: network.applied for network_id, network in self.networks.items()},
-            refused=dict(self._context.belief.refusals.counts),
-        )
-        with suppress(NatsError):
-            await client.publish(beat(self.machine_id), heartbeat.model_dump_json().encode())
-
-    async def _say_goodbye(self) -> None:
-        client = self._connection.client
-        if client is not None and client.is_connected:
-            await self._beat(client, leaving=True)
-            with suppress(NatsError, TimeoutError):
-                await client.flush(timeout=1)
 
     # -- the networks underneath
 
@@ -477,9 +374,3 @@ class Agent:
             self._log.info("addresses", addresses=[str(interface) for interface in locality.addresses])
             for network in self.networks.values():
                 network.moved(locality)
-
-
-def _network_of(subject: str) -> UUID | None:
-    """The network of a membership's subject; None for the machine's own record."""
-    kind, _, network_id = subject.split(".", 3)[3].partition(".")
-    return UUID(network_id) if kind == "network" else None

@@ -17,22 +17,19 @@ from pydantic import ValidationError
 from agent.announcing import Announcer
 from agent.context import Context
 from agent.desired import Locality
-from agent.device import Changes, Device, DeviceError, PeerChange, PortTakenError, interface_name, merged
+from agent.device import Changes, DeviceError, PeerChange, PortTakenError, interface_name, merged
 from agent.follow import Update
 from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import Listener
-from agent.pathfinding import Pathfinder
 from agent.plan import diff, next_endpoints
-from agent.reporting import Reporter
-from agent.store import LinkNote, NextKey, Tunnel
+from agent.reaching import Reaching
+from agent.store import NextKey, Tunnel
 from agent.surroundings import candidates
 from agent.trust import Entry
 from agent.view import Increment, NetworkView
 from events.commands import MAX_ENDPOINTS
-from events.fields import split_endpoint
 from events.records import (
-    LinkState,
     MembershipRecord,
     MembershipRequest,
     NetworkRecord,
@@ -44,9 +41,6 @@ from events.subjects import scope
 
 PORTS = range(51820, 52820)
 _PORT_TRIES = 20
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at what the tunnels carry."""
-
 _random = SystemRandom()
 
 
@@ -79,10 +73,7 @@ class Network:
             spawn=context.spawn,
         )
         self._announcer = Announcer(context.machine_id, self._to_announce, context.spawn)
-        self._reporter = Reporter(context.machine_id, self.network_id, context.reports, context.spawn)
-        self._finder = None if context.probing is None else Pathfinder(self, context.probing, context.spawn)
-        self._looking: asyncio.Task[None] | None = None
-        self._observed: tuple[str, ...] = ()
+        self._reaching = Reaching(self.view, self.network_id, context, change=self._change, news=self.announce)
         self._may_nest = False
         self._pending: list[Changes] = []
         self._applying: asyncio.Task[None] | None = None
@@ -168,8 +159,7 @@ class Network:
     async def attach(self, client: Client) -> None:
         """Hear the network's records on this connection."""
         self._announcer.attach(client)
-        if self._finder is not None:
-            self._reporter.attach(client)
+        self._reaching.attach(client)
         await self._listener.attach(client)
 
     def resync(self) -> None:
@@ -196,7 +186,7 @@ class Network:
             kept = {_machine_of(subject) for subject in update.keep}
             for machine_id in [held for held in self.view.members if held not in kept]:
                 self._change(self.view.drop(machine_id))
-                self._seek(machine_id)
+                self._reaching.seek(machine_id)
             if self._context.machine_id not in kept:
                 self.view.drop(self._context.machine_id)
             store.retain(self._scope, update.keep)
@@ -212,9 +202,12 @@ class Network:
     def _take_in(self, subject: str, record: Record) -> None:
         match record.body:
             case PeerRecord() as peer:
+                former = self.view.own
                 self._change(self.view.put(peer), peer.machine_id)
-                self._seek(peer.machine_id)
+                self._reaching.seek(peer.machine_id)
                 if peer.machine_id == self._context.machine_id:
+                    if former is None or former.endpoints != peer.endpoints:
+                        self._reaching.announced()
                     self._use_next_key()
                     self.announce()
             case NetworkRecord() as network:
@@ -225,7 +218,7 @@ class Network:
                 machine_id = _machine_of(subject)
                 if machine_id is not None:
                     self._change(self.view.drop(machine_id))
-                    self._seek(machine_id)
+                    self._reaching.seek(machine_id)
 
     def _change(self, increment: Increment, machine_id: UUID | None = None) -> None:
         if increment.refusal:
@@ -276,10 +269,7 @@ class Network:
         self.view.locality = locality
         self.compare()
         self.announce()
-        if self._finder is not None:
-            self._finder.stir(self._own_endpoints())
-            for machine_id in self.view.members:
-                self._seek(machine_id)
+        self._reaching.moved(self._own_endpoints())
 
     async def reconcile(self, rotate: bool) -> bool:
         """Make the interface as it should be; with `rotate`, also try other endpoints of peers that do not answer.
@@ -341,7 +331,7 @@ class Network:
     def _to_announce(self) -> MembershipRequest | None:
         """None where nothing is to be said."""
         port, own = self._tunnel.listen_port, self.view.own
-        endpoints = tuple(dict.fromkeys((*self._own_endpoints(), *self._observed)))[:MAX_ENDPOINTS]
+        endpoints = tuple(dict.fromkeys((*self._own_endpoints(), *self._reaching.observed_endpoints)))[:MAX_ENDPOINTS]
         key = self.view.next_public_key or self.view.public_key
         if own is not None and (own.public_key, own.endpoints) == (key, endpoints):
             return None
@@ -349,6 +339,9 @@ class Network:
 
     def _own_endpoints(self) -> tuple[str, ...]:
         return candidates(self._context.options.endpoints, self.view.locality, self._tunnel.listen_port)
+
+    def _probe(self) -> None:
+        self._reaching.begin(self._tunnel.private_key, self._tunnel.listen_port, self._own_endpoints())
 
     # -- paths
 
@@ -379,88 +372,18 @@ class Network:
         """WireGuard's port."""
         return self._tunnel.listen_port
 
-    def reached(self, machine_id: UUID, endpoint: str) -> None:
-        """See `Traveller.reached`."""
-        self._change(self.view.found(machine_id, endpoint))
-
-    def linked(self, link: LinkState) -> None:
-        """See `Traveller.linked`."""
-        if link.state == "unreachable":
-            self._change(self.view.found(link.peer_id, ""))
-        self._reporter.say(link)
-        self._context.store.note_link(self.network_id, LinkNote(link, time.time()))
-        self._context.wrote()
-
-    def observed(self, endpoints: tuple[str, ...]) -> None:
-        """See `Traveller.observed`."""
-        self._observed = endpoints
-        self.announce()
-
-    def permits(self, endpoint: str) -> bool:
-        """See `Traveller.permits`."""
-        return bool(self.view.locality.usable((endpoint,))) and not self.view.is_inside(split_endpoint(endpoint)[0])
-
-    def is_near(self, endpoint: str) -> bool:
-        """See `Traveller.is_near`."""
-        address, _ = split_endpoint(endpoint)
-        return any(address in own.network for own in self.view.locality.addresses)
-
-    def _probe(self) -> None:
-        """Probe all peers with the key and port in use."""
-        finder = self._finder
-        if finder is None:
-            return
-        self.view.is_probed = finder.open(self._tunnel.listen_port)
-        if finder.is_open and finder.use_key(self._tunnel.private_key, self.view.public_key):
-            finder.stir(self._own_endpoints())
-            for machine_id in self.view.members:
-                self._seek(machine_id)
-            if self._looking is None:
-                self._looking = self._context.spawn(self._look())
-
-    def _seek(self, machine_id: UUID) -> None:
-        """Probe a peer as its record says, or no more."""
-        if self._finder is None or machine_id == self._context.machine_id:
-            return
-        member = self.view.members.get(machine_id)
-        if member is None:
-            self._finder.drop(machine_id)
-            self._reporter.forget(machine_id)
-            self._context.store.forget_link(self.network_id, machine_id)
-        elif self._finder.is_open:
-            self._reporter.search(machine_id)
-            self._finder.peer(machine_id, member.public_key, member.endpoints)
-
-    async def _look(self) -> None:
-        """See again and again what the tunnels carry. It takes a small part of the machine's time at most."""
-        loop, pause = asyncio.get_running_loop(), _LOOK_EVERY
-        while True:
-            await asyncio.sleep(pause)
-            begun = loop.time()
-            try:
-                device: Device | None = await self._context.run(self._context.devices.read, self.interface)
-            except DeviceError:
-                continue
-            pause = max(_LOOK_EVERY, 20 * (loop.time() - begun))
-            if device is not None and self._finder is not None:
-                self._finder.look(self.view.keys, device.peers)
-                self._change(self.view.watch(device.peers))
-
     def hush(self) -> None:
         """Say and probe nothing more."""
         self._announcer.close()
-        self._reporter.close()
-        if self._finder is not None:
-            self._finder.close()
+        self._reaching.close()
 
     async def stop(self) -> None:
         """Stop listening and changing; the interface stays."""
         self._is_up = False
         self.hush()
         await self._listener.detach()
-        for task in (self._looking, self._applying):
-            if task is not None:
-                task.cancel()
+        if self._applying is not None:
+            self._applying.cancel()
 
 
 def _machine_of(subject: str) -> UUID | None:

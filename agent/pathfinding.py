@@ -111,6 +111,10 @@ class Pathfinder:
         """This machine's surroundings changed; `own` are its own endpoints."""
         self._with(lambda prober, now: prober.stir(now, own))
 
+    def announced(self) -> None:
+        """Peers hear now what this machine announces."""
+        self._with(lambda prober, now: prober.announced(now))
+
     def look(self, keys: Mapping[str, UUID], peers: Mapping[str, Peer]) -> None:
         """See which tunnels carry traffic. `keys` tells whose each public key is."""
         now = asyncio.get_running_loop().time()

@@ -20,6 +20,16 @@ from events.transit import MAX_HOPS, transit_address, transit_prefix
 NESTING_OVERHEAD = 80
 """Bytes that WireGuard over IPv6 takes of a packet: so much smaller is what travels in a tunnel inside a tunnel."""
 
+_BLOCK = 16
+"""WireGuard fills packets up to a multiple of this, if they stay within the interface's MTU: not within a route's, in
+wireguard-go."""
+
+
+def nested_mtu(mtu: int) -> int:
+    """The MTU of what travels in a tunnel inside a tunnel whose interface has the MTU `mtu`: with it, nothing has to be
+    fragmented, filled up or not."""
+    return (mtu - NESTING_OVERHEAD) // _BLOCK * _BLOCK
+
 
 @dataclass(frozen=True, slots=True)
 class Way:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from ipaddress import IPv6Network
 from typing import Any, Protocol
 
@@ -58,6 +59,12 @@ class Transit:
         else:
             self._works = True
         self._guarded = wanted
+
+    async def lift(self) -> None:
+        """Leave the system as if there had been no transit, as far as it can be done."""
+        if self._rules is not None:
+            with suppress(NoTransitError):
+                await self._run(self._rules.remove)
 
     @property
     def may_nest(self) -> bool:

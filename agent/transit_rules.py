@@ -54,10 +54,12 @@ def replacement(networks: Iterable[TransitNetwork], guard: Iterable[str] = ()) -
     for network in sorted(networks, key=lambda network: network.interface):
         within = f"ip6 saddr {network.prefix} ip6 daddr {network.prefix} ip6 nexthdr udp"
         others = [f"ip6 saddr {network.prefix} drop", f"ip6 daddr {network.prefix} drop"]
+        inside = f'iifname "{network.interface}" oifname "{network.interface}"'
         if network.forwards:
-            inside = f'iifname "{network.interface}" oifname "{network.interface}"'
             forward.append(f"{inside} {within} {_WIREGUARD} accept")
-        forward += others
+        # Every member reaches every other by its own tunnel: also where the system forwards IPv4 for other reasons,
+        # nobody has it pass on what it could read.
+        forward += [f"{inside} drop", *others]
         incoming += [f'iifname "{network.interface}" {within} udp dport {network.listen_port} accept', *others]
         outgoing += [f'oifname "{network.interface}" {within} udp sport {network.listen_port} accept', *others]
     forward += guard

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
-from agent.paths import NESTING_OVERHEAD, Paths, Turn, Way
+from agent.paths import Paths, Turn, Way, nested_mtu
+from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
 
@@ -37,6 +38,8 @@ class Member:
     """Whether probes say that they do not reach it."""
     way: Way | None = None
     """The way that its packets go, where they do not go directly."""
+    shunned: frozenset[Way] = frozenset()
+    """The ways that lead nowhere, as far as is known."""
     withdrawn: frozenset[str] = frozenset()
     formerly: str = ""
     """The key that it had before."""
@@ -100,6 +103,7 @@ class NetworkView:
         self.paths = Paths(network_id, machine_id)
         self._transit = IPv6Network(self.paths.prefix)
         self._astray: set[UUID] = set()
+        self._silence = Silence()
         self._by_address: dict[IPv4Address, UUID] = {}
         self._by_key: dict[str, UUID] = {}
 
@@ -141,6 +145,8 @@ class NetworkView:
         peer_id = record.peer_id
         if peer_id == self.machine_id:
             return NOTHING
+        if peer_id in self.members:
+            self.members[peer_id].shunned = frozenset()
         had_route = self._mesh_route(peer_id)
         changes = self._obey(self.paths.put(record))
         route = self._mesh_route(peer_id)
@@ -184,17 +190,32 @@ class NetworkView:
             changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
         return Increment(changes)
 
-    def watch(self, peers: Mapping[str, Peer]) -> Increment:
-        """The peers as they are on the interface, looked at again and again. Brings back who is led astray: a peer
-        answers where packets came from, so one that has not found the direct path yet draws this machine along."""
-        astray = set()
+    def watch(self, now: float, peers: Mapping[str, Peer]) -> Increment:
+        """The peers as they are on the interface, looked at again and again, at `now` in seconds.
+
+        Brings back who is led astray: a peer answers where packets came from, so one that has not found the direct path
+        yet draws this machine along. And leaves ways that lead nowhere, although their first transit is there.
+        """
+        astray, nested = set(), {}
         for machine_id, member in self.members.items():
             peer = peers.get(member.public_key)
             if peer is not None and member.direct and peer.endpoint and self._is_nested(peer.endpoint):
                 astray.add(machine_id)
+            if peer is not None and member.way is not None:
+                nested[member.public_key] = peer
         back, self._astray = astray & self._astray, astray
-        changes = (_towards(self.members[each].public_key, self.members[each].direct) for each in sorted(back))
-        return Increment(Changes(peers=tuple(change for pair in changes for change in pair)))
+        called = (_towards(self.members[each].public_key, self.members[each].direct) for each in sorted(back))
+        changes = Changes(peers=tuple(change for pair in called for change in pair))
+        silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
+        return Increment(merged(changes, *map(self._leave_way, silent)))
+
+    def _leave_way(self, machine_id: UUID) -> Changes:
+        """The way in use leads nowhere: take another, and this one only when none is left."""
+        member = self.members[machine_id]
+        if member.way is not None:
+            others = set(self.paths.ways(machine_id)) - member.shunned - {member.way}
+            member.shunned = (member.shunned | {member.way}) if others else frozenset((member.way,))
+        return self._choose(machine_id)
 
     # -- the whole
 
@@ -259,7 +280,7 @@ class NetworkView:
         member = self.members.get(machine_id)
         if member is None or member.allowed_ip is None or not self.paths.ways(machine_id):
             return frozenset()
-        return frozenset((Route(member.allowed_ip, mtu=self.mtu - NESTING_OVERHEAD),))
+        return frozenset((Route(member.allowed_ip, mtu=nested_mtu(self.mtu)),))
 
     # -- members
 
@@ -360,13 +381,13 @@ class NetworkView:
 
     def _way(self, machine_id: UUID) -> Way | None:
         """The way that a member's packets should go, where it is not reached directly: the first whose first transit
-        machine is not lost; the first of all where every one is."""
+        machine is not lost and that has not proved to lead nowhere; the first of all where there is none."""
         if self.members[machine_id].direct:
             return None
-        ways = self.paths.ways(machine_id)
+        ways, shunned = self.paths.ways(machine_id), self.members[machine_id].shunned
         for way in ways:
             transit = self.members.get(way.first)
-            if transit is not None and not transit.is_lost:
+            if transit is not None and not transit.is_lost and way not in shunned:
                 return way
         return ways[0] if ways else None
 

@@ -102,6 +102,13 @@ class Prober:
             peer.stir(now)
             self._settle(peer)
 
+    def announced(self, now: float) -> None:
+        """Peers hear now of new endpoints of this machine's, and send there: open the way for those not yet reached."""
+        for peer in self._peers.values():
+            if peer.in_use is None:
+                peer.stir(now)
+                self._settle(peer)
+
     def traffic(self, now: float, machine_id: UUID, is_busy: bool) -> None:
         """Whether the peer's tunnel carries traffic."""
         peer = self._peers.get(machine_id)

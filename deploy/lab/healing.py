@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +30,9 @@ PROMISED = 3.0
 CUTS = 20
 _EVERY = 0.05
 _HEALED_WITHIN = 30.0
+_CALM = 50
+"""So many pings long nothing changes, before a transit is cut off."""
+
 _UNBROKEN = 10
 """So many pings in a row, both ways, and a path is whole."""
 
@@ -77,7 +81,7 @@ class Healing:
         diamond = self._diamond
         diamond.await_direct()
         self._await_whole()
-        self._heal(self.direct, diamond.cut_direct)
+        self.direct.seconds.append(self._heal(self.direct, diamond.cut_direct))
         used = self._replace_transit(self.transit)
         diamond.bring_back(used)
         diamond.await_standby()
@@ -111,15 +115,27 @@ class Healing:
 
     def _replace_transit(self, times: Times) -> str:
         """Let the transit in use die; its name."""
-        diamond = self._diamond
-        used = diamond.await_transit()
-        diamond.await_standby()
-        self._await_whole()
-        self._heal(times, lambda: diamond.cut_off(used))
+        used = self._await_settled()
+        times.seconds.append(self._heal(times, partial(self._diamond.cut_off, used)))
+        if self._diamond.await_transit() == used:
+            raise LabError(f"{used} was cut off and still carries: {times.kind}.")
         return used
 
-    def _heal(self, times: Times, cut: Callable[[], None]) -> None:
-        """Measure from before the cut to the first answers, both ways, to what was sent after it."""
+    def _await_settled(self) -> str:
+        """Wait until both ends know both transits, and have stayed with one for a while: they may go back to the better
+        one when it is there again. The one in use."""
+        diamond = self._diamond
+        diamond.await_standby()
+        while True:
+            used = diamond.await_transit()
+            sent = len(self._flows[0].sent)
+            wait_for(lambda: len(self._flows[0].sent) > sent + _CALM, 60, "pings to go on")  # noqa: B023
+            self._await_whole()
+            if diamond.await_transit() == used:
+                return used
+
+    def _heal(self, times: Times, cut: Callable[[], None]) -> float:
+        """Seconds from before the cut to the first answers, both ways, to what was sent after it."""
         began = time.monotonic()
         cut()
         done = time.monotonic()
@@ -128,7 +144,7 @@ class Healing:
             _HEALED_WITHIN,
             f"traffic to pass again: {times.kind}",
         )
-        times.seconds.append(max(flow.first_through(done) or 0.0 for flow in self._flows) - began)
+        return max(flow.first_through(done) or 0.0 for flow in self._flows) - began
 
     def _await_whole(self) -> None:
         wait_for(lambda: all(_is_whole(flow) for flow in self._flows), _HEALED_WITHIN, "pings to go on unbroken")

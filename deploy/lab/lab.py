@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Self
 
@@ -93,7 +94,7 @@ class Lab:
         if ipv6:
             outer.append(f"address add {v6}:1/64 dev {port} nodad")
             inner += [f"address add {v6}:2/64 dev eth0 nodad", f"route add ::/0 via {v6}:1"]
-            machine.address6 = f"{v6}:2"
+            machine.address6 = str(IPv6Address(f"{v6}:2"))
         # `ip` finds the machine's network by process id: so it must see our processes, not the router's.
         self.router.run(IP, text="\n".join(outer), only_network=True)
         machine.run(IP, text="\n".join(inner))

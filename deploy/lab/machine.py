@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
@@ -162,7 +162,8 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
         if self.running:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended, and what started it has not noticed yet
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float = 20.0) -> int:
         """Its exit status; minus the signal's number if one ended it. Raises `LabError` if it goes on."""

@@ -22,7 +22,7 @@ from deploy.lab.mesh import wait_for
 
 SECONDS = 5
 _MTU = 1420
-_NESTED_MTU = 1340
+_NESTED_MTU = 1328
 _LISTENS = 51820
 _BY_HAND = ("one", "middle", "other")
 _MESH = "10.99.0."

@@ -19,9 +19,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from events import state
+from events import log, state
+from events.errors import UnavailableError
 from events.feed import feed, newest_sequence, standing
 from events.records import PeerRecord, ReachEvent, SubjectRecord
+from events.state import StateDump
 from events.subjects import REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM, reach
 from events.trust.signing import Signer
 from services.topology.fenced import OvertakenError
@@ -32,6 +34,7 @@ from services.topology.tasks import end
 _PAIRS_AT_ONCE = 500
 """So many pairs are chosen for before what was found is written, and others may run."""
 _LOOK_SECONDS = 0.25
+_IDLE_SECONDS = 5.0
 _SUBJECTS = {REACH_STREAM: f"{REACH_PREFIX}.>", STATE_STREAM: f"{STATE_PREFIX}.>"}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -51,8 +54,8 @@ class _View:
     """What was seen of REACH and STATE, and what follows."""
 
     paths: Paths = field(default_factory=Paths)
-    networks: set[UUID] = field(default_factory=set)
-    machines: set[UUID] = field(default_factory=set)
+    deleted: set[UUID] = field(default_factory=set)
+    """Machines and networks."""
     reached: dict[str, int] = field(default_factory=lambda: {REACH_STREAM: 0, STATE_STREAM: 0})
     """The sequences up to which it was seen."""
     newest: datetime = _LONG_AGO
@@ -80,33 +83,31 @@ class _View:
                 elif body is None:
                     self.paths.gone(UUID(network_id), UUID(machine_id))
             case _, "machine", machine_id, "info":
-                self._take_machine(UUID(machine_id), is_there=body is not None)
+                if body is None:
+                    self._delete_machine(UUID(machine_id))
             case _:
                 return
         self.newest = max(self.newest, entry.record.time)
 
     def _take_network(self, network_id: UUID, *, is_there: bool) -> None:
         if is_there:
-            self.networks.add(network_id)
+            self.deleted.discard(network_id)
             return
-        self.networks.discard(network_id)
+        self.deleted.add(network_id)
         self.paths.network_gone(network_id)
         self.purges[of_network(network_id)] = None
 
-    def _take_machine(self, machine_id: UUID, *, is_there: bool) -> None:
-        if is_there:
-            self.machines.add(machine_id)
-            return
-        self.machines.discard(machine_id)
+    def _delete_machine(self, machine_id: UUID) -> None:
+        self.deleted.add(machine_id)
         self.paths.forget(machine_id)
         self.purges |= dict.fromkeys(of_machine(machine_id))
 
     def is_meaningless(self, subject: str) -> bool:
         """Whether a subject of PATHS speaks of a machine or network that was deleted; then it is to be purged."""
         _, _, machine, _, network, peer = subject.split(".")
-        gone = [machine_id for machine_id in (UUID(machine), UUID(peer)) if machine_id not in self.machines]
+        gone = self.deleted.intersection((UUID(machine), UUID(peer)))
         due = [subject_filter for machine_id in gone for subject_filter in of_machine(machine_id)]
-        if UUID(network) not in self.networks:
+        if UUID(network) in self.deleted:
             due.append(of_network(UUID(network)))
         self.purges |= dict.fromkeys(due)
         return bool(due)
@@ -140,12 +141,11 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
 
 
 async def _load(client: Client, view: _View, writer: PathsWriter) -> None:
-    # REACH before STATE: whoever is reported of is then known, or was deleted.
     async with aclosing(standing(client, REACH_STREAM, _SUBJECTS[REACH_STREAM])) as batches:
         async for batch in batches:
             view.take(_reports(batch))
             await asyncio.sleep(0)
-    dump = await state.load(client)
+    dump = await _derived_state(client)
     # The end of a network after its peers, some of which may stand there still.
     entries = sorted(dump.entries, key=lambda entry: entry[0].endswith(".info"))
     records = [
@@ -154,12 +154,19 @@ async def _load(client: Client, view: _View, writer: PathsWriter) -> None:
         if not subject.startswith(f"{STATE_PREFIX}.access.")
     ]
     view.take(_Arrived(STATE_STREAM, dump.last_sequence, records))
-    view.paths.keep_only(view.machines)
     view.purges.clear()
     await writer.read()
     await _settle(view, writer)
     count = writer.judge(view.is_meaningless)
     structlog.get_logger("services.topology").info("paths ready", reports=view.reached[REACH_STREAM], records=count)
+
+
+async def _derived_state(client: Client) -> StateDump:
+    """STATE, once it has come as far as the log: while it is made anew, nothing follows from it."""
+    end = await log.last_sequence(client)
+    while end and ((last := await state.last_message(client)) is None or last.position < end):  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_SECONDS)
+    return await state.load(client)
 
 
 async def _settle(view: _View, writer: PathsWriter) -> None:
@@ -171,7 +178,7 @@ async def _settle(view: _View, writer: PathsWriter) -> None:
 
 def _choose(view: _View, writer: PathsWriter) -> None:
     for change in view.paths.drain(_PAIRS_AT_ONCE):
-        writer.differs(change.subject)
+        writer.differs(change.subject, change.before)
 
 
 class _Derivation:
@@ -203,8 +210,14 @@ class _Derivation:
             del self._view.purges[subject_filter]
 
     async def see(self) -> None:
-        """Wait for more, and take in all that has come."""
-        self._take(await self._waiting.get())
+        """Wait for more, and take in all that has come; if nothing comes for a while, look that PATHS is still there.
+        Raises `PathsDivergedError`."""
+        try:
+            async with asyncio.timeout(_IDLE_SECONDS):
+                self._take(await self._waiting.get())
+        except TimeoutError:
+            with suppress(UnavailableError):
+                await self._writer.require_same_stream()
         while not self._waiting.empty():
             self._take(self._waiting.get_nowait())
 
@@ -215,7 +228,7 @@ class _Derivation:
             while self._view.reached[stream] < await newest_sequence(self._client, stream, subjects):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
-                        await self.see()
+                        self._take(await self._waiting.get())
         await _settle(self._view, self._writer)
         self._writer.judge()
 

@@ -12,7 +12,7 @@ marks pairs; `Paths.drain` chooses for those that are marked, each once however 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 from uuid import UUID
@@ -29,9 +29,10 @@ Wanted = PathRecord | RelayRecord | None
 
 
 class Change(NamedTuple):
-    """A subject of PATHS whose record must change, and to what."""
+    """A subject of PATHS whose record must change, from what, and to what."""
 
     subject: str
+    before: Wanted
     body: Wanted
 
 
@@ -60,13 +61,6 @@ class Paths:
         """A machine was deleted, after it left its networks. Its id is never used again."""
         for network in self._networks.values():
             network.reach.forget(machine_id)
-
-    def keep_only(self, machine_ids: Container[UUID]) -> None:
-        """Every other machine was deleted."""
-        for network in self._networks.values():
-            for machine_id in network.reach.ids:
-                if machine_id not in machine_ids:
-                    network.reach.forget(machine_id)
 
     def link(self, sequence: int, event: ReachEvent) -> None:
         """A report that stands at a sequence of REACH."""
@@ -145,50 +139,56 @@ class _Network:
 
     def drain(self, limit: int, changes: list[Change]) -> int:
         """Choose for at most `limit` pairs and add the changes; how many of the limit are left."""
-        paths: list[Pair] = []
+        paths: list[tuple[Pair, Chosen | None, Chosen | None]] = []
         relays: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
         while limit and self.choices.marked:
             limit -= 1
             pair, before, after = self.choices.choose()
             if (before and before.ways) != (after and after.ways):
-                paths += (pair, pair[::-1])
+                paths.append((pair, before, after))
                 self._count(pair, before, -1, relays)
                 self._count(pair, after, 1, relays)
         ids = self.reach.ids
         # The transits first, so that they are ready sooner.
-        for (transit, following), told in relays.items():
-            if self._relays.get((transit, following), {}).keys() == told:
-                continue
-            here, there = ids[transit], ids[following]
-            changes.append(Change(relay(here, self._id, there), self.relay(here, there)))
-        for one, other in paths:
-            here, there = ids[one], ids[other]
-            changes.append(Change(path(here, self._id, there), self.path(here, there)))
+        for ends, told in relays.items():
+            needed = self._relays.get(ends, {}).keys()
+            if needed != told:
+                subject = relay(ids[ends[0]], self._id, ids[ends[1]])
+                changes.append(Change(subject, self._relay(ends, told), self._relay(ends, needed)))
+        for pair, before, after in paths:
+            for ends in (pair, pair[::-1]):
+                subject = path(ids[ends[0]], self._id, ids[ends[1]])
+                changes.append(Change(subject, self._path(ends, before), self._path(ends, after)))
         return limit
 
     def path(self, machine_id: UUID, peer_id: UUID) -> PathRecord | None:
         """See `Paths.wanted`."""
-        numbers = self.reach.numbers
-        if machine_id not in numbers or peer_id not in numbers:
-            return None
-        one, other = numbers[machine_id], numbers[peer_id]
-        chosen = self.choices.held.get(pair_of(one, other))
-        if chosen is None:
-            return None
-        ways = chosen.ways if one < other else tuple(way[::-1] for way in chosen.ways)
-        named = tuple(tuple(self.reach.ids[transit] for transit in way) for way in ways)
-        return PathRecord(network_id=self._id, machine_id=machine_id, peer_id=peer_id, ways=named)
+        ends = self._ends(machine_id, peer_id)
+        return ends and self._path(ends, self.choices.held.get(pair_of(*ends)))
 
     def relay(self, machine_id: UUID, peer_id: UUID) -> RelayRecord | None:
         """See `Paths.wanted`."""
-        numbers, ids = self.reach.numbers, self.reach.ids
-        if machine_id not in numbers or peer_id not in numbers:
+        ends = self._ends(machine_id, peer_id)
+        return ends and self._relay(ends, self._relays.get(ends, {}))
+
+    def _ends(self, machine_id: UUID, peer_id: UUID) -> tuple[int, int] | None:
+        numbers = self.reach.numbers
+        return (numbers[machine_id], numbers[peer_id]) if machine_id in numbers and peer_id in numbers else None
+
+    def _path(self, ends: tuple[int, int], chosen: Chosen | None) -> PathRecord | None:
+        if chosen is None:
             return None
-        counted = self._relays.get((numbers[machine_id], numbers[peer_id]))
-        if not counted:
+        (one, other), ids = ends, self.reach.ids
+        ways = chosen.ways if one < other else tuple(way[::-1] for way in chosen.ways)
+        named = tuple(tuple(ids[transit] for transit in way) for way in ways)
+        return PathRecord(network_id=self._id, machine_id=ids[one], peer_id=ids[other], ways=named)
+
+    def _relay(self, ends: tuple[int, int], behind: Iterable[tuple[int, int]]) -> RelayRecord | None:
+        (one, other), ids = ends, self.reach.ids
+        named = tuple(sorted((ids[machine], ids[via]) for machine, via in behind))
+        if not named:
             return None
-        behind = tuple(sorted((ids[machine], ids[via]) for machine, via in counted))
-        return RelayRecord(network_id=self._id, machine_id=machine_id, peer_id=peer_id, behind=behind)
+        return RelayRecord(network_id=self._id, machine_id=ids[one], peer_id=ids[other], behind=named)
 
     def _count(
         self,

@@ -22,12 +22,12 @@ from nats.aio.client import Client
 
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, jetstream, last_sequence, standing
-from events.records import Record
+from events.records import PathRecord, Record, RelayRecord
 from events.state import decode_record, encode_record, signature_of
 from events.subjects import PATHS_PREFIX, PATHS_STREAM, scope_of
 from events.trust.signing import SIGNATURE_HEADER, Signer, signed_with
 from services.topology.fenced import FAILURES, MAX_BATCH, publish
-from services.topology.paths_core import Paths
+from services.topology.paths_core import Paths, Wanted
 
 ALL = f"{PATHS_PREFIX}.>"
 
@@ -52,22 +52,22 @@ class PathsWriter:
         self._least_revision = int(started.timestamp() * 1000)
         self._revisions: dict[str, int] = {}
         self._last_sequence = 0
-        self._pending: dict[str, None] = {}
+        self._pending: dict[str, Wanted] = {}
+        """What is to be written, with what stands there."""
         self._stale: dict[str, bytes] = {}
         """Records that stand and are right, but that another key signed."""
         self._read: dict[str, tuple[bytes, str]] = {}
 
-    def differs(self, subject: str) -> None:
-        """Have what is wanted of a subject written."""
-        self._pending[subject] = None
-        self._stale.pop(subject, None)
+    def differs(self, subject: str, there: Wanted) -> None:
+        """Have what is wanted of a subject written, unless it is what stands there by then."""
+        self._pending.setdefault(subject, there)
 
     async def read(self) -> None:
         """Read what stands in PATHS and was not read or written before.
 
         Raises `PathsDivergedError`, `UnavailableError`.
         """
-        await self._require_same_stream()
+        await self.require_same_stream()
         self._last_sequence, after = await last_sequence(self._client, PATHS_STREAM), self._last_sequence
         async with aclosing(standing(self._client, PATHS_STREAM, ALL, after)) as batches:
             async for batch in batches:
@@ -85,8 +85,9 @@ class PathsWriter:
             self._stale.pop(subject, None)
             if is_meaningless(subject):
                 continue
-            if record.body != self._paths.wanted(subject):
-                self.differs(subject)
+            there = record.body if isinstance(record.body, PathRecord | RelayRecord) else None
+            if there != self._paths.wanted(subject):
+                self.differs(subject, there)
             elif self._signer is not None and signed_with(signature) != self._signer.fingerprint:
                 self._stale[subject] = payload
         self._read.clear()
@@ -99,12 +100,19 @@ class PathsWriter:
         `UnavailableError` when the connection is closed for good.
         """
         while self._pending:
-            subjects = list(islice(self._pending, MAX_BATCH))
+            entries = list(islice(self._pending.items(), MAX_BATCH))
             reached: dict[str, int] = {}
-            messages = [(subject, self._record(subject, reached, cause, time)) for subject in subjects]
-            await self._insist(messages)
+            messages = [
+                (subject, self._record(subject, body, reached, cause, time))
+                for subject, there in entries
+                if (body := self._paths.wanted(subject)) != there
+            ]
+            if messages:
+                await self._insist(messages)
             self._revisions |= reached
-            for subject in subjects:
+            for subject, _ in messages:
+                self._stale.pop(subject, None)
+            for subject, _ in entries:
                 del self._pending[subject]
 
     async def sign_again(self) -> None:
@@ -120,11 +128,10 @@ class PathsWriter:
         request = {"filter": subject_filter, "seq": self._last_sequence + 1}
         await jetstream(self._client, f"STREAM.PURGE.{PATHS_STREAM}", request)
 
-    def _record(self, subject: str, reached: dict[str, int], cause: int, time: datetime) -> bytes:
+    def _record(self, subject: str, body: Wanted, reached: dict[str, int], cause: int, time: datetime) -> bytes:
         in_scope = scope_of(subject)
         previous = reached.get(in_scope) or self._revisions.get(in_scope, 0)
         revision = reached[in_scope] = max(previous + 1, self._least_revision)
-        body = self._paths.wanted(subject)
         return encode_record(Record(revision=revision, previous=previous, cause=cause, time=time, body=body))
 
     async def _insist(self, messages: Sequence[tuple[str, bytes]]) -> None:
@@ -139,9 +146,10 @@ class PathsWriter:
                 await self._pause(failures, error)
                 failures += 1
             with contextlib.suppress(UnavailableError):
-                await self._require_same_stream()
+                await self.require_same_stream()
 
-    async def _require_same_stream(self) -> None:
+    async def require_same_stream(self) -> None:
+        """Raises `PathsDivergedError` where PATHS was deleted, and `UnavailableError`."""
         try:
             end = await last_sequence(self._client, PATHS_STREAM)
         except StreamMissingError as error:

@@ -82,9 +82,9 @@ async def _work(
     while not client.is_closed:
         try:
             await _derive_with_key(client, identity, derive)
-        except StreamMissingError:
+        except (StreamMissingError, PathsDivergedError):
             await bus.ensure_streams(client, streams, replicas)
-        except (StateDivergedError, PathsDivergedError, UnavailableError) as error:
+        except (StateDivergedError, UnavailableError) as error:
             structlog.get_logger("services.topology").warning("loading the state anew", reason=str(error))
         await asyncio.sleep(_RELOAD_SECONDS)
     raise UnavailableError("The connection to the bus is closed.", hint="Start again.")

@@ -37,6 +37,7 @@ async def test_a_cut_leads_through_a_transit_and_back(stage: Stage) -> None:
     async with left.pinging(right) as pings:
         # The control plane names ways as soon as it hears of the loss; here they are known before.
         await stage.lead(left, right, (north,), (south,))
+        await wait_until(lambda: len(pings.times) > 50, what="traffic that has been noticed")
         stage.cut(left, right)
         cut = time.time()
         back = await pings.heard_after(cut + 0.1)

@@ -147,6 +147,7 @@ async def test_two_requests_in_a_row_are_both_answered(gateway: FakeGateway, mac
         await assigned(gateway, machine)
         old = used(machine)
         await request(gateway, machine)
+        await wait_until(lambda: kept(machine).next_key or kept(machine).generation == 1, what="the first to be taken")
         await request(gateway, machine)
         await wait_until(lambda: kept(machine).generation == 2, what="the answer to the second")
         await wait_until(lambda: shown(gateway, machine) == used(machine) != old)

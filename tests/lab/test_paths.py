@@ -10,6 +10,7 @@ import pytest
 
 from deploy.lab.cast import HUB, settle_all
 from deploy.lab.lab import Lab
+from deploy.lab.matrix import Matrix, verdict
 from deploy.lab.mesh import wait_for
 from deploy.lab.surroundings import Surroundings
 from deploy.lab.theory import Way, predict
@@ -85,3 +86,14 @@ def test_everybody_reaches_the_control_plane_by_tcp(places: Surroundings) -> Non
         address = server.address if 4 in spot.place.families else server.address6
         with places.lab.machines[name].network():
             socket.create_connection((address, 7480), timeout=5).close()
+
+
+def test_every_machine_reaches_every_machine_by_the_way_that_theory_says() -> None:
+    with Lab() as lab:
+        matrix = Matrix(lab)
+        matrix.start()
+        matrix.connect()
+        cells = matrix.measure()
+        assert not verdict(cells)
+        assert len(cells) == len(matrix.spots) * (len(matrix.spots) - 1)
+        assert {cell.way for cell in cells.values()} == set(Way)

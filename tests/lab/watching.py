@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from agent.probing.wire import MAGIC
 from deploy.lab.machine import Machine
 from deploy.lab.mesh import Mesh, wait_for
 
@@ -29,6 +30,10 @@ _WIREGUARD_V4 = " or ".join(f"udp[8:4] = 0x0{kind}000000" for kind in (1, 2, 3, 
 _WIREGUARD_V6 = " or ".join(f"ip6[48:4] = 0x0{kind}000000" for kind in (1, 2, 3, 4))
 WIREGUARD = f"((ip and udp and ({_WIREGUARD_V4})) or (ip6 and udp and ({_WIREGUARD_V6})))"
 """Selects WireGuard's four kinds of messages: a byte that tells which, and three zeros (section 5.4 of its paper)."""
+
+_MAGIC = f"0x{MAGIC.hex()}"
+PROBE = f"((ip and udp and udp[8:4] = {_MAGIC}) or (ip6 and udp and ip6[48:4] = {_MAGIC}))"
+"""Selects path probes, which are sealed."""
 
 
 @contextmanager

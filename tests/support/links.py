@@ -69,8 +69,8 @@ class Model:
     def drain(self, limit: int = 1000) -> list[Change]:
         """Take in what changed; whatever is told must differ from what was."""
         changes = drained(self.paths, limit)
-        for subject, body in changes:
-            assert self.records.get(subject) != body or limit < 1000, f"{subject} was told again"
+        for subject, before, body in changes:
+            assert self.records.get(subject) == before != body, f"{subject} was told again"
             assert self.paths.wanted(subject) == body or limit < 1000
             if body is None:
                 self.records.pop(subject, None)
@@ -88,7 +88,7 @@ class Model:
         chance.shuffle(told)
         for tell in told:
             tell()
-        return dict(drained(paths))
+        return {change.subject: change.body for change in drained(paths)}
 
     def link(self, one: UUID, other: UUID) -> int | None:
         """The round trip between two members: 0 for unreachable, None where nobody knows."""

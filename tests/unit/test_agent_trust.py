@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from agent.trust import SAY_AGAIN_AFTER, Entry, Judge, Refusal, Refusals, why_unusable
-from events.records import MembershipRecord, SignedRecord
+from events.records import MembershipRecord, PathRecord, RelayRecord, SignedRecord
 from events.subjects import machine_info, network_info
 from events.trust.keys import generate
 from events.trust.signing import Ring, Signer, Verifier
@@ -45,6 +45,27 @@ def test_a_genuine_record_is_believed_to_the_byte() -> None:
     verdict = judged(a_judge(), said)
     assert isinstance(verdict, Entry)
     assert verdict.payload == said.payload.encode()
+
+
+@pytest.mark.parametrize("kind", ["path", "relay"])
+def test_paths_are_believed_where_they_belong(kind: str) -> None:
+    model, judge = StateModel(signer=Signer(KEY)), a_judge()
+    body: PathRecord | RelayRecord = PathRecord(network_id=NETWORK, machine_id=MACHINE, peer_id=OTHER, ways=())
+    if kind == "relay":
+        body = RelayRecord(network_id=NETWORK, machine_id=MACHINE, peer_id=OTHER, behind=())
+    subject = f"pathstate.paths.{MACHINE}.{kind}.{NETWORK}.{OTHER}"
+    said, own = model.signed(model.put(subject, body)), f"paths:{MACHINE}"
+    assert isinstance(judged(judge, said, own), Entry)
+    assert reason(judged(judge, said, f"paths:{OTHER}")) == "misdirected"
+    gone = model.signed(model.put(subject, None))
+    assert isinstance(judged(judge, gone, own), Entry)
+    for wrong in (
+        subject.replace("pathstate.", "state."),
+        subject.replace(str(OTHER), str(NETWORK)),
+        subject.replace(f".{kind}.", ".peer."),
+        subject.replace(str(OTHER), "x"),
+    ):
+        assert reason(judged(judge, model.signed(model.put(wrong, body)), own)) == "misdirected"
 
 
 def test_any_change_makes_it_a_forgery() -> None:

@@ -1,0 +1,191 @@
+"""Where packets go when they cannot go directly, by example."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from uuid import UUID
+
+import pytest
+
+from agent.device import Changes, Peer, PeerChange, Route
+from agent.plan import diff
+from agent.recording import RecordingDevices
+from agent.traffic import QUIET_AFTER, SILENT_AFTER, Silence, Traffic
+from agent.view import NetworkView
+from events.records import PathRecord, PeerRecord, RelayRecord
+from events.transit import transit_address, transit_prefix
+from tests.support.device_contract import a_key
+
+NETWORK, OWN, PEER, NORTH, SOUTH = (UUID(int=number) for number in range(1, 6))
+KEYS = {machine_id: a_key() for machine_id in (OWN, PEER, NORTH, SOUTH)}
+NAME = "wl-00000001"
+
+
+def at(machine_id: UUID, via: UUID) -> str:
+    return str(transit_address(NETWORK, machine_id, via))
+
+
+def a_record(machine_id: UUID, listen_port: int = 51000) -> PeerRecord:
+    return PeerRecord(
+        network_id=NETWORK,
+        machine_id=machine_id,
+        hostname="m",
+        address=IPv4Address("172.20.0.0") + machine_id.int,
+        public_key=KEYS[machine_id],
+        endpoints=(f"192.0.2.{machine_id.int}:7",),
+        listen_port=listen_port,
+    )
+
+
+def ways(*ways: tuple[UUID, ...]) -> PathRecord:
+    return PathRecord(network_id=NETWORK, machine_id=OWN, peer_id=PEER, ways=ways)
+
+
+@pytest.fixture
+def view() -> NetworkView:
+    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.2"), KEYS[OWN])
+    view.is_probed = True
+    for machine_id in (PEER, NORTH, SOUTH):
+        view.put(a_record(machine_id))
+        view.found(machine_id, f"192.0.2.{machine_id.int}:7")
+    return view
+
+
+def towards(machine_id: UUID, endpoint: str) -> tuple[PeerChange, PeerChange]:
+    key = KEYS[machine_id]
+    return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=25)
+
+
+def test_two_ways_are_ready_before_they_are_needed(view: NetworkView) -> None:
+    assert view.put_path(ways((NORTH,), (SOUTH,))).changes == Changes(
+        add_addresses=frozenset({f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}),
+        add_routes=frozenset(
+            {
+                Route(f"{at(PEER, NORTH)}/128", source=at(OWN, NORTH)),
+                Route(f"{at(PEER, SOUTH)}/128", source=at(OWN, SOUTH)),
+                Route(f"172.20.0.{PEER.int}/32", mtu=1328),
+            }
+        ),
+        peers=tuple(
+            PeerChange(KEYS[via], add_allowed_ips=frozenset({f"{at(PEER, via)}/128"}))
+            for via in sorted((NORTH, SOUTH), key=lambda via: at(PEER, via))
+        ),
+    )
+
+
+def test_the_first_way_whose_transit_is_there_is_taken_and_the_direct_path_when_it_is_back(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    assert view.found(PEER, "").peers == towards(PEER, f"[{at(PEER, NORTH)}]:51000")
+    assert view.found(NORTH, "").peers == towards(PEER, f"[{at(PEER, SOUTH)}]:51000")
+    assert view.found(NORTH, "192.0.2.4:7").peers == (
+        *towards(NORTH, "192.0.2.4:7"),
+        *towards(PEER, f"[{at(PEER, NORTH)}]:51000"),
+    )
+    assert view.found(PEER, "192.0.2.3:9").peers == towards(PEER, "192.0.2.3:9")
+    gone = view.put_path(ways()).changes
+    assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
+    assert {change.public_key for change in gone.peers} == {KEYS[NORTH], KEYS[SOUTH]}
+
+
+def test_an_address_stays_while_another_way_needs_it(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,)))
+    other = PathRecord(network_id=NETWORK, machine_id=OWN, peer_id=SOUTH, ways=((NORTH,),))
+    assert not view.put_path(other).changes.add_addresses
+    assert not view.drop_path(PEER).changes.remove_addresses
+    assert view.drop_path(SOUTH).changes.remove_addresses == {f"{at(OWN, NORTH)}/128"}
+
+
+def test_a_way_through_two_leads_to_the_address_at_the_second(view: NetworkView) -> None:
+    changes = view.put_path(ways((NORTH, SOUTH))).changes
+    assert changes.peers == (PeerChange(KEYS[NORTH], add_allowed_ips=frozenset({f"{at(PEER, SOUTH)}/128"})),)
+    assert Route(f"{at(PEER, SOUTH)}/128", source=at(OWN, NORTH)) in changes.add_routes
+
+
+def test_ways_that_no_packet_can_take_are_passed_over(view: NetworkView) -> None:
+    nonsense = ((), (OWN,), (PEER,), (NORTH, NORTH), tuple(UUID(int=number) for number in range(10, 15)))
+    assert not view.put_path(ways(*nonsense)).changes
+
+
+def test_two_ways_to_one_address_lead_to_the_one_in_use(view: NetworkView) -> None:
+    far = UUID(int=9)
+    view.put_path(ways((NORTH, far), (SOUTH, far)))
+    view.found(PEER, "")
+    moved = view.found(NORTH, "").changes
+    allowed = f"{at(PEER, far)}/128"
+    assert moved.peers[0] == PeerChange(KEYS[SOUTH], add_allowed_ips=frozenset({allowed}))
+    assert moved.add_routes == {Route(allowed, source=at(OWN, SOUTH))}
+    assert moved.remove_routes == {Route(allowed, source=at(OWN, NORTH))}
+
+
+def test_a_transit_knows_each_peer_by_its_address_here_and_what_lies_behind(view: NetworkView) -> None:
+    view.is_transit = True
+    relay = RelayRecord(
+        network_id=NETWORK, machine_id=OWN, peer_id=NORTH, behind=((PEER, SOUTH), (OWN, SOUTH), (PEER, OWN))
+    )
+    expected = PeerChange(KEYS[NORTH], add_allowed_ips=frozenset({f"{at(PEER, SOUTH)}/128"}))
+    assert view.put_relay(relay).peers == (expected,)
+    desired = view.desired("k", 1)
+    assert Route(str(transit_prefix(NETWORK))) in desired.routes
+    assert desired.addresses == {"172.20.0.2/32"}, "it needs none itself"
+    assert desired.peers[KEYS[NORTH]].allowed_ips == {
+        "172.20.0.4/32",
+        f"{at(NORTH, OWN)}/128",
+        f"{at(PEER, SOUTH)}/128",
+    }
+    assert view.drop_relay(NORTH).peers[0].remove_allowed_ips == {f"{at(PEER, SOUTH)}/128"}
+
+
+def test_routes_of_others_stay_and_those_left_over_go(view: NetworkView) -> None:
+    devices = RecordingDevices()
+    devices.apply(NAME, diff(view.desired("k", 1), None, 0.0))
+    foreign = {Route("10.9.0.0/16"), Route("172.20.0.9/32"), Route("2001:db8::/32")}
+    left_over = {Route("172.20.0.9/32", mtu=1328), Route(f"{at(NORTH, SOUTH)}/128")}
+    devices.apply(NAME, Changes(add_routes=frozenset(foreign | left_over)))
+    assert diff(view.desired("k", 1), devices.read(NAME), 0.0) == Changes(remove_routes=frozenset(left_over))
+
+
+def test_another_port_is_sent_to(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,)))
+    view.found(PEER, "")
+    assert view.put(a_record(PEER, 52000)).peers == towards(PEER, f"[{at(PEER, NORTH)}]:52000")
+
+
+def test_who_draws_packets_into_a_transit_is_called_back(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,)))
+    peers = {KEYS[PEER]: Peer(endpoint=f"[{at(PEER, NORTH)}]:51000")}
+    assert not view.watch(1.0, peers).changes, "it may be about to come by itself"
+    assert view.watch(2.0, peers).peers == towards(PEER, "192.0.2.3:7")
+    assert not view.watch(3.0, {KEYS[PEER]: Peer(endpoint="192.0.2.3:9")}).changes
+
+
+def test_a_way_that_leads_nowhere_is_left(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    turns = []
+    for second in range(60):
+        peers = {KEYS[PEER]: Peer(rx_bytes=100, tx_bytes=1000 * second)}
+        turns += [change.endpoint for change in view.watch(float(second), peers).peers if change.endpoint]
+    assert turns == [f"[{at(PEER, via)}]:51000" for via in (SOUTH, NORTH, SOUTH, NORTH)]
+
+
+def test_traffic_is_more_than_keepalives_and_handshakes() -> None:
+    traffic = Traffic()
+    assert not traffic.look(0.0, {"a": Peer(), "b": Peer(), "c": Peer()})
+    now = {
+        "a": Peer(rx_bytes=32, tx_bytes=32),
+        "b": Peer(rx_bytes=124, tx_bytes=148, last_handshake=1.0),
+        "c": Peer(rx_bytes=128),
+    }
+    assert traffic.look(1.0, now) == {"c": True}
+    assert traffic.look(2.0, now) == {"c": True}
+    assert traffic.look(1.0 + QUIET_AFTER, now) == {"c": False}
+    assert traffic.look(2.0 + QUIET_AFTER, now) == {}
+
+
+def test_a_tunnel_is_silent_when_data_is_not_answered_for_long() -> None:
+    silence = Silence()
+    assert not silence.look(0.0, {"a": Peer(tx_bytes=0), "b": Peer(tx_bytes=0)})
+    assert not silence.look(1.0, {"a": Peer(tx_bytes=148), "b": Peer(tx_bytes=32)})
+    assert not silence.look(0.9 + SILENT_AFTER, {"a": Peer(tx_bytes=148), "b": Peer(tx_bytes=32)})
+    assert silence.look(1.0 + SILENT_AFTER, {"a": Peer(tx_bytes=148), "b": Peer(tx_bytes=32)}) == {"a"}
+    assert not silence.look(2.0 + SILENT_AFTER, {"a": Peer(tx_bytes=148), "b": Peer(tx_bytes=32)})
