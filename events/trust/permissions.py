@@ -45,6 +45,11 @@ def _looks_up(*streams: str) -> tuple[str, ...]:
     )
 
 
+def _reads_newest(*streams: str) -> tuple[str, ...]:
+    """For reading a stream's newest message (ADR-8 of NATS)."""
+    return tuple(f"$JS.API.STREAM.MSG.GET.{stream}" for stream in streams)
+
+
 def _defines(*streams: str) -> tuple[str, ...]:
     return tuple(f"$JS.API.STREAM.{verb}.{stream}" for stream in streams for verb in ("CREATE", "UPDATE"))
 
@@ -87,8 +92,7 @@ TOPOLOGY = Permissions(
         _FLOW,
         *_defines("LOG", "STATE", "REACH", "PATHS"),
         *_follows("LOG", "STATE", "REACH", "PATHS"),
-        "$JS.API.STREAM.MSG.GET.STATE",
-        "$JS.API.STREAM.MSG.GET.PATHS",
+        *_reads_newest("STATE", "REACH", "PATHS"),
         "$JS.API.STREAM.PURGE.STATE",
         "$JS.API.STREAM.PURGE.PATHS",
     ),
@@ -102,7 +106,7 @@ GATEWAY = Permissions(
         _ANSWERS,
         _FLOW,
         *_follows("LOG", "STATE", "REACH", "PATHS"),
-        "$JS.API.STREAM.MSG.GET.STATE",
+        *_reads_newest("STATE", "REACH", "PATHS"),
     ),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )

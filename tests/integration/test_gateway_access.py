@@ -94,6 +94,11 @@ class Targets:
                 network, machine = (await self.make("network"))["uuid"], (await self.make("machine"))["uuid"]
                 await done(self.admin.post(f"{API}/mesh-networks/{network}/machines", json={"machine_uuid": machine}))
                 return {"uuid": network, "machine_uuid": machine}
+            case "pair":
+                member, peer = await self.make("member"), (await self.make("machine"))["uuid"]
+                path = f"{API}/mesh-networks/{member['uuid']}/machines"
+                await done(self.admin.post(path, json={"machine_uuid": peer}))
+                return member | {"peer_uuid": peer}
             case "assigned":
                 return {"uuid": (await self.make("member"))["machine_uuid"]}
             case "enrolled":
@@ -139,6 +144,9 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("POST", f"{names}/{{uuid}}/machines/batch"): Case(201, "network", lambda: {"machine_uuids": [machine]}),
         ("GET", f"{names}/{{uuid}}/machines/{{machine_uuid}}"): Case(200, "member"),
         ("DELETE", f"{names}/{{uuid}}/machines/{{machine_uuid}}"): Case(204, "member"),
+        ("GET", f"{names}/{{uuid}}/paths"): Case(200, "network"),
+        ("GET", f"{names}/{{uuid}}/paths/{{machine_uuid}}/{{peer_uuid}}"): Case(200, "pair"),
+        ("GET", f"{machines}/{{uuid}}/peers"): Case(200, "machine"),
         ("GET", machines): Case(200),
         ("POST", machines): Case(201, body=lambda: {"hostname": targets.name()}),
         ("GET", f"{machines}/{{uuid}}"): Case(200, "machine"),
@@ -184,7 +192,7 @@ async def test_every_route_by_every_role(plane: SecuredPlane) -> None:
                 allowed.append((*request, case.status))
             else:
                 refusals.append(request)
-        assert len(refusals) == {None: 37, "viewer": 22, "operator": 6, "admin": 0}[role]
+        assert len(refusals) == {None: 40, "viewer": 22, "operator": 6, "admin": 0}[role]
         before = await plane.position()
         for method, place, body in refusals:
             if role is None:
