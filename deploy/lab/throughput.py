@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -20,11 +21,14 @@ from deploy.lab.lab import IP, Lab
 from deploy.lab.machine import LabError, Machine
 from deploy.lab.mesh import wait_for
 
-SECONDS = 5
+SECONDS = 3
+_ROUNDS = 3
+_PINGS = 5
 _MTU = 1420
 _NESTED_MTU = 1328
 _LISTENS = 51820
 _BY_HAND = ("one", "middle", "other")
+_HAND = "by hand"
 _MESH = "10.99.0."
 _NESTED = "fd99::"
 
@@ -37,7 +41,7 @@ class Figure:
     way: str
     megabits: float
     """A second."""
-    round_trip: float | None
+    round_trip: float
     """Milliseconds, when nothing else goes on."""
 
 
@@ -110,31 +114,30 @@ class ByHand:
         return f"{_MESH}3"
 
 
-def by_hand(seconds: int) -> Iterator[Figure]:
-    """What WireGuard does by itself."""
-    with Lab() as lab:
-        hand = ByHand(lab)
-        for way, connect in (("direct", hand.direct), ("through a transit", hand.nested)):
-            yield _figure("by hand", way, (hand.one, hand.other), connect(), seconds)
+Side = tuple[str, Machine, Machine, str]
+"""Who set the tunnels up, from which machine to which, and the address of the second."""
 
 
-def by_wireloom(seconds: int) -> Iterator[Figure]:
-    """What a mesh of Wireloom's does."""
-    with Lab() as lab:
-        diamond = Diamond(lab)
-        ends, address = (diamond.left, diamond.right), diamond.addresses["right"]
+def measure(seconds: int) -> Iterator[Figure]:
+    """Both ways, both sides, in turns: so that what else this machine does meanwhile hits both alike."""
+    with Lab() as first, Lab() as second:
+        hand, diamond = ByHand(first), Diamond(second)
+        ours: Side = ("Wireloom", diamond.left, diamond.right, diamond.addresses["right"])
         diamond.await_direct()
-        yield _figure("Wireloom", "direct", ends, address, seconds)
+        yield from _compare("direct", ((_HAND, hand.one, hand.other, hand.direct()), ours), seconds)
         diamond.cut_direct()
         diamond.await_transit()
-        yield _figure("Wireloom", "through a transit", ends, address, seconds)
+        yield from _compare("through a transit", ((_HAND, hand.one, hand.other, hand.nested()), ours), seconds)
 
 
-def _figure(by: str, way: str, ends: tuple[Machine, Machine], address: str, seconds: int) -> Figure:
-    source, target = ends
-    wait_for(lambda: source.ping(address), 30, f"{address} to answer {source.name}")
-    trips = sorted(trip for _ in range(5) if (trip := source.ping(address)) is not None)
-    return Figure(by, way, iperf(source, target, address, seconds), trips[len(trips) // 2] if trips else None)
+def _compare(way: str, sides: tuple[Side, ...], seconds: int) -> Iterator[Figure]:
+    """The medians of some rounds."""
+    for _, source, _, address in sides:
+        wait_for(lambda: source.ping(address), 30, f"{address} to answer {source.name}")  # noqa: B023
+    trips = {by: median(source.ping(address) or 0.0 for _ in range(_PINGS)) for by, source, _, address in sides}
+    rounds = [{by: iperf(source, to, address, seconds) for by, source, to, address in sides} for _ in range(_ROUNDS)]
+    for by, *_ in sides:
+        yield Figure(by, way, median(figures[by] for figures in rounds), trips[by])
 
 
 def table(figures: list[Figure]) -> Table:
@@ -142,9 +145,9 @@ def table(figures: list[Figure]) -> Table:
     shown = Table(box=None, pad_edge=False)
     for heading in ("way", "by", "Mbit/s", "round trip", "of by hand"):
         shown.add_column(heading, justify="left" if heading in {"way", "by"} else "right")
-    floors = {figure.way: figure.megabits for figure in figures if figure.by == "by hand"}
+    floors = {figure.way: figure.megabits for figure in figures if figure.by == _HAND}
     for figure in sorted(figures, key=lambda figure: figure.way):
-        trip = f"{figure.round_trip:.2f} ms" if figure.round_trip else "-"
+        trip = f"{figure.round_trip:.2f} ms"
         part = f"{100 * figure.megabits / floors[figure.way]:.0f} %"
         shown.add_row(figure.way, figure.by, f"{figure.megabits:.0f}", trip, part)
     return shown
@@ -153,11 +156,11 @@ def table(figures: list[Figure]) -> Table:
 def main() -> int:
     """The program's entry point."""
     parser = argparse.ArgumentParser(prog="deploy.lab.throughput", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="for each figure (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="for each round (%(default)s)")
     options = parser.parse_args()
     console = Console(highlight=False)
     try:
-        console.print(table([*by_hand(options.seconds), *by_wireloom(options.seconds)]))
+        console.print(table(list(measure(options.seconds))))
     except LabError as error:
         console.print(f"[bold red]✗[/] {error}")
         return 1

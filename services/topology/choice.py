@@ -75,54 +75,35 @@ def _chain(reach: Reach, one: int, other: int, most: int, without: set[int]) -> 
     if len(reach.near[one]) > len(reach.near[other]):
         way = _chain(reach, other, one, most, without)
         return way and way[::-1]
-    near, ranks = reach.near, reach.ranks
-    goals = {last: _step(reach, last, other) for last in near[other] if ranks[last] < UNWILLING and last not in without}
-    reached = {one: 0}
-    came_from: dict[int, int] = {}
-    seen = {one, other} | without
-    for hops in range(1, most + 1):
-        if not goals or not reached:
-            return None
-        if hops > 1 and (last := _arrival(reach, reached, goals, came_from)) is not None:
-            return _way_back(came_from, last, one)
-        reached = _further(reach, reached, seen, came_from) if hops < most else {}
+    around = reach.around(one)
+    for hops in range(2, min(most, len(around)) + 1):
+        stages = [stage - without for stage in around[:hops]]
+        stages[-1] &= reach.near[other].keys()
+        # Back from the end: of each stage only what leads on is looked at.
+        for place in range(hops - 2, -1, -1):
+            leading: set[int] = set().union(*(reach.near[number].keys() for number in stages[place + 1]))
+            stages[place] &= leading
+        if stages[0]:
+            return _cheapest(reach, one, stages, other)
     return None
 
 
-def _arrival(reach: Reach, reached: dict[int, int], goals: dict[int, int], came_from: dict[int, int]) -> int | None:
-    """The goal to which the best way leads by one more step from what is reached, if there is one."""
-    best: tuple[int, int, int] | None = None
-    for number, so_far in reached.items():
-        for last in reach.near[number].keys() & goals.keys():
-            found = (so_far + _step(reach, number, last) + reach.ranks[last] * _RANK + goals[last], last, number)
-            if best is None or found < best:
-                best = found
-    if best is None:
-        return None
-    _, last, number = best
-    came_from[last] = number
-    return last
-
-
-def _further(reach: Reach, reached: dict[int, int], seen: set[int], came_from: dict[int, int]) -> dict[int, int]:
-    """The willing machines that are first reached by one more step, each with the cost of its best way."""
-    found: dict[int, int] = {}
-    for number, so_far in reached.items():
-        for following in reach.near[number].keys() - seen:
-            if reach.ranks[following] >= UNWILLING:
-                continue
-            spent = so_far + _step(reach, number, following) + reach.ranks[following] * _RANK
-            if following not in found or spent < found[following]:
-                found[following], came_from[following] = spent, number
-    seen.update(found)
-    return found
-
-
-def _way_back(came_from: dict[int, int], last: int, start: int) -> Way:
-    way = [last]
-    while (before := came_from[way[-1]]) != start:
-        way.append(before)
-    return tuple(reversed(way))
+def _cheapest(reach: Reach, one: int, stages: list[set[int]], other: int) -> Way:
+    """The best way that goes through one transit of each stage."""
+    best: dict[int, tuple[int, Way]] = {one: (0, ())}
+    for stage in stages:
+        best = {
+            number: min(
+                (
+                    best[before][0] + _step(reach, before, number) + reach.ranks[number] * _RANK,
+                    (*best[before][1], number),
+                )
+                for before in best.keys() & reach.near[number].keys()
+            )
+            for number in stage
+            if not best.keys().isdisjoint(reach.near[number])
+        }
+    return min((spent + _step(reach, last, other), way) for last, (spent, way) in best.items())[1]
 
 
 def _step(reach: Reach, one: int, other: int) -> int:

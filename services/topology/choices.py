@@ -123,10 +123,11 @@ class Choices:
             self._mark_long(self._distances(one), self._distances(other))
 
     def _mark_long(self, here: dict[int, int], there: dict[int, int]) -> None:
+        beyond = MAX_HOPS + 1
         for first, last in self._long:
             hops = (
-                here.get(first, MAX_HOPS) + there.get(last, MAX_HOPS),
-                there.get(first, MAX_HOPS) + here.get(last, MAX_HOPS),
+                here.get(first, beyond) + there.get(last, beyond),
+                there.get(first, beyond) + here.get(last, beyond),
             )
             if min(hops) <= MAX_HOPS:
                 self.marked.add((first, last))

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from events.fields import TransitMode
 from events.records import LinkState
-from events.transit import RTT_STEPS
+from events.transit import MAX_HOPS, RTT_STEPS
 
 UNREACHABLE = 0
 """Where a link has no round trip because there is no direct path."""
@@ -50,6 +50,7 @@ class Reach:
         """For each machine who is reached directly, and the round trip: in both directions the same."""
         self.far: list[set[int]] = []
         """For each machine to whom there is no direct path: in both directions the same."""
+        self._around: dict[int, list[set[int]]] = {}
         self._reports: list[dict[int, int]] = []
         """For each machine its newest report of each peer: the place in REACH and the round trip in one number."""
         self._reported_by: list[set[int]] = []
@@ -57,14 +58,14 @@ class Reach:
     def enter(self, machine_id: UUID, transit: TransitMode) -> Iterator[Turn]:
         """Note a member, a new one or as it is now. Its pairs change one by one, as the answer is read."""
         number = self._number(machine_id)
-        self.ranks[number] = _RANKS[transit]
+        self._set_rank(number, _RANKS[transit])
         yield from self._settle_all(number)
 
     def leave(self, machine_id: UUID) -> Iterator[Turn]:
         """Note that a machine is no member any more; like `enter`. Its reports count again if it comes back."""
         number = self.numbers.get(machine_id)
         if number is not None:
-            self.ranks[number] = ABSENT
+            self._set_rank(number, ABSENT)
             yield from self._settle_all(number)
 
     def forget(self, machine_id: UUID) -> None:
@@ -91,9 +92,23 @@ class Reach:
     def clear(self) -> None:
         """Note that nobody is a member any more."""
         for number in range(len(self.ids)):
-            self.ranks[number] = ABSENT
+            self._set_rank(number, ABSENT)
             self.near[number].clear()
             self.far[number].clear()
+
+    def around(self, number: int) -> list[set[int]]:
+        """The machines that are willing to be a transit, by how many links away they are: first those one link away,
+        then those two links, through such machines only. Up to `MAX_HOPS`, or as far as there are any."""
+        found = self._around.get(number)
+        if found is None:
+            found = self._around[number] = []
+            willing = {one for one, rank in enumerate(self.ranks) if rank < UNWILLING} - {number}
+            edge = {number}
+            while edge and len(found) < MAX_HOPS:
+                edge = willing.intersection(set().union(*(self.near[one].keys() for one in edge)))
+                willing -= edge
+                found.append(edge)
+        return found
 
     def _number(self, machine_id: UUID) -> int:
         number = self.numbers.get(machine_id)
@@ -108,6 +123,11 @@ class Reach:
             self._reported_by.append(set())
         return number
 
+    def _set_rank(self, number: int, rank: int) -> None:
+        if self.ranks[number] != rank:
+            self.ranks[number] = rank
+            self._around.clear()
+
     def _settle_all(self, number: int) -> Iterator[Turn]:
         for peer in self._reports[number].keys() | self._reported_by[number]:
             yield from self._settle(number, peer)
@@ -117,6 +137,8 @@ class Reach:
         after = self._found(one, other)
         if before == after:
             return
+        if before or after:
+            self._around.clear()
         if before == UNREACHABLE:
             self.far[one].discard(other)
             self.far[other].discard(one)
