@@ -10,13 +10,19 @@ import pytest
 
 from events import bus
 from events.errors import MachineRevokedError
-from events.subjects import LOG, SNAPSHOTS, STATE
+from events.subjects import LOG, PATHS, REACH, SNAPSHOTS, STATE
 from services.cli.identity import create
-from tests.support.cluster import running_cluster
+from tests.support.cluster import Cluster, running_cluster
 from tests.support.enrolled import BOOTSTRAP_TOKENS, enrol, is_let_in, renew
 from tests.support.plane import MACHINES
 from tests.support.program import SERVICES, running
 from tests.support.waiting import wait_until
+
+
+async def has_three_copies(cluster: Cluster) -> bool:
+    """Whether all five streams are there, each with three copies."""
+    kept = {name: stream["config"]["num_replicas"] for name, stream in (await cluster.streams()).items()}
+    return kept == dict.fromkeys((stream.name for stream in (LOG, SNAPSHOTS, STATE, REACH, PATHS)), 3)
 
 
 @pytest.mark.faults
@@ -26,8 +32,7 @@ async def test_it_goes_on_when_the_leader_of_the_log_is_killed(tmp_path: Path) -
         with running(tmp_path / "up", *options) as plane:
             assert set(plane.children()) == set(SERVICES)
             assert not (tmp_path / "unused").exists()
-            kept = {name: stream["config"]["num_replicas"] for name, stream in (await cluster.streams()).items()}
-            assert kept == {LOG.name: 3, SNAPSHOTS.name: 3, STATE.name: 3}
+            await wait_until(lambda: has_three_copies(cluster), timeout=30, what="three copies of every stream")
             assert plane.run("network", "create", "office", "172.16.0.0/24").code == 0
             plane.add_machines("before")
             assert plane.run("machine", "assign", "before", "-n", "office").code == 0
@@ -54,8 +59,7 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
         options = ("--nats-url", cluster.url, "--identity", str(control), "--replicas", "3")
         with running(tmp_path / "up", *options, "--data-dir", str(tmp_path / "unused")) as plane:
             assert not (tmp_path / "unused").exists()
-            kept = {name: stream["config"]["num_replicas"] for name, stream in (await cluster.streams()).items()}
-            assert kept == {LOG.name: 3, SNAPSHOTS.name: 3, STATE.name: 3}
+            await wait_until(lambda: has_three_copies(cluster), timeout=30, what="three copies of every stream")
             async with plane.async_client() as http, AsyncExitStack() as connections:
                 await asyncio.to_thread(plane.run, "network", "create", "office", "172.16.0.0/24", "--default")
                 token = (await http.post(BOOTSTRAP_TOKENS, json={"uses": 2})).raise_for_status().json()["token"]
