@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 import ssl
 from functools import cached_property
@@ -149,3 +150,9 @@ def trusting(ca: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=ca)
     return context
+
+
+def certificate_fingerprint(pem: str) -> str:
+    """SHA-256 of the first certificate in `pem`, in hex: what a join line pins."""
+    first = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()

@@ -3,8 +3,6 @@ for the clock and randomness."""
 
 from __future__ import annotations
 
-import hashlib
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -103,12 +101,6 @@ def is_for(certificate: str, host: str) -> bool:
     _, dot, parent = wanted.partition(".")
     names = {name.lower() for name in certificate_hosts(certificate)}
     return wanted in names or (bool(dot) and f"*.{parent}" in names)
-
-
-def certificate_fingerprint(pem: str) -> str:
-    """SHA-256 of the first certificate in `pem`, in hex: what a join line pins."""
-    first = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
 
 
 def _builder(

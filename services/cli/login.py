@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from events.errors import InvalidInputError, UnauthenticatedError
+from events.identity import certificate_fingerprint
 from services.cli import credentials, trust
 from services.cli.address import checked_url
 from services.cli.api import Api, Json
@@ -133,9 +134,9 @@ def _is_believed(url: str, around: Surroundings) -> bool:
 
 
 def _compare(url: str, certificate: str, wanted: str) -> None:
-    if trust.fingerprint(certificate) != wanted:
+    if certificate_fingerprint(certificate) != wanted:
         raise trust.CertificateError(
-            f"The certificate authority of {url} has another fingerprint: {trust.fingerprint(certificate)}.",
+            f"The certificate authority of {url} has another fingerprint: {certificate_fingerprint(certificate)}.",
             hint="Either the fingerprint was not copied whole, or somebody stands between you and the gateway.",
         )
 
@@ -149,7 +150,7 @@ def _agree(url: str, certificate: str, around: Surroundings) -> None:
     err = console(stderr=True)
     err.print(
         f"The gateway at {url} made its certificate itself. Its authority has this fingerprint (SHA-256):\n"
-        f"\n  {trust.fingerprint(certificate)}\n\n"
+        f"\n  {certificate_fingerprint(certificate)}\n\n"
         "Compare it with what `wireloom up` said: if it differs, somebody stands between you and the gateway.",
         soft_wrap=True,
     )

@@ -6,7 +6,6 @@ What goes wrong with TLS is told in words that say what to do.
 from __future__ import annotations
 
 import binascii
-import hashlib
 import re
 import ssl
 from collections.abc import Iterator
@@ -77,11 +76,6 @@ def first_certificate(pem: str) -> str:
         return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(found[0] if found else ""))
     except (ValueError, binascii.Error) as error:
         raise InvalidInputError("That is not a certificate in PEM.") from error
-
-
-def fingerprint(certificate: str) -> str:
-    """SHA-256 of a certificate (PEM), in hex."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
 
 
 def given_fingerprint(text: str) -> str:

@@ -17,7 +17,7 @@ from agent.identity import EnrolledDoor, load
 from agent.install import Service
 from agent.join import Wish, join
 from agent.store import DiskStore
-from services.cli.certificates import certificate_fingerprint
+from events.identity import certificate_fingerprint
 from tests.support.gateway import done
 from tests.support.machines import Machine
 from tests.support.secured_plane import API, SecuredPlane, secured_plane

@@ -22,11 +22,10 @@ from events import bus
 from events.bus import Credentials
 from events.client import BusClient
 from events.enrolment import Access
-from events.identity import trusting
+from events.identity import certificate_fingerprint, trusting
 from events.records import Heartbeat, MembershipRequest
 from events.subjects import ask, beat
 from events.trust.permissions import inbox
-from services.cli.certificates import certificate_fingerprint
 from tests.support.gateway import done
 from tests.support.program import Ended, environment, run_wireloom
 from tests.support.secured_plane import API, Machine, SecuredPlane, fresh_machine, secured_plane

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from events.errors import NotFoundError, UnauthenticatedError, UnavailableError
+from events.identity import certificate_fingerprint
 from services.cli import certificates, trust
 from services.cli.api import Api
-from services.cli.certificates import Authority, certificate_fingerprint, server_certificate
+from services.cli.certificates import Authority, server_certificate
 
 TOKEN = "wla_" + "a" * 52
 Serve = Callable[..., str]
@@ -163,7 +164,7 @@ def test_the_authority_to_compare_is_fetched_without_a_token(
     server.ca = authority.certificate + Authority.made().certificate
     url = serve(server)
     found = trust.fetch_authority(url, None)
-    assert trust.fingerprint(found) == certificate_fingerprint(authority.certificate)
+    assert certificate_fingerprint(found) == certificate_fingerprint(authority.certificate)
     assert found.count("BEGIN") == 1
     ask(url, found)
     server.ca = ""

@@ -12,10 +12,10 @@ import httpx2
 import pytest
 
 from events.enrolment import Access
+from events.identity import certificate_fingerprint
 from events.trust import jwt, proof
 from events.trust.keys import generate
 from events.trust.signing import Verifier
-from services.cli.certificates import certificate_fingerprint
 from services.gateway.settings import Limits
 from tests.support.gateway import create_network, done, register_machine
 from tests.support.secured_plane import API, Machine, SecuredPlane, fresh_machine, secured_plane

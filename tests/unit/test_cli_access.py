@@ -21,6 +21,7 @@ from events.errors import (
     UnavailableError,
     WireloomError,
 )
+from events.identity import certificate_fingerprint
 from services.cli import credentials, main, trust
 from services.cli.certificates import Authority
 from services.cli.credentials import Login
@@ -156,7 +157,7 @@ class Secured:
             return httpx2.Response(202, json={"command_id": str(uuid4()), "sequence": 9})
         if path == "/bootstrap-tokens":
             made = self.a_bootstrap_token(0) | {"uses": body["uses"], "token": BOOTSTRAP}
-            command = f"sudo wireloom-agent join {URL} --token {BOOTSTRAP} --ca-sha256 {trust.fingerprint(CA)}"
+            command = f"sudo wireloom-agent join {URL} --token {BOOTSTRAP} --ca-sha256 {certificate_fingerprint(CA)}"
             return httpx2.Response(201, json=made | {"join_command": command})
         if path == "/tokens":
             made = self.an_api_token("ci", body["name"], token=MADE)
@@ -223,7 +224,7 @@ class TestLogin:
     def test_a_person_compares_the_fingerprint_and_types_the_token(self, wireloom: Run, gateway: Secured) -> None:
         result = wireloom("login", URL, typed="y\n", secret=TOKEN)
         assert result.exit_code == 0, result
-        assert trust.fingerprint(CA) in result.stderr
+        assert certificate_fingerprint(CA) in result.stderr
         assert "as admin with the role admin, until 2026-03-31 10:00:00" in result.stdout
         assert TOKEN not in result.output
         assert credentials.stored() == Login(URL, TOKEN, CA)
@@ -241,7 +242,7 @@ class TestLogin:
         self, wireloom: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("WIRELOOM_TOKEN", TOKEN)
-        digits = trust.fingerprint(CA).upper()
+        digits = certificate_fingerprint(CA).upper()
         colons = ":".join(digits[at : at + 2] for at in range(0, 64, 2))
         for given in (digits, colons):
             assert wireloom("login", URL, "--ca-sha256", given).exit_code == 0
@@ -251,7 +252,7 @@ class TestLogin:
 
     def test_nobody_hides_a_second_authority_behind_the_first(self, wireloom: Run, gateway: Secured) -> None:
         gateway.ca = CA + Authority.made().certificate
-        assert wireloom("login", URL, "--ca-sha256", trust.fingerprint(CA), typed="", secret=TOKEN).exit_code == 0
+        assert wireloom("login", URL, "--ca-sha256", certificate_fingerprint(CA), typed="", secret=TOKEN).exit_code == 0
         assert credentials.stored() == Login(URL, TOKEN, CA)
 
     def test_what_the_system_believes_needs_no_comparing(self, wireloom: Run, gateway: Secured) -> None:
@@ -381,7 +382,7 @@ class TestBootstrapTokens:
     ) -> None:
         monkeypatch.setenv("COLUMNS", "40")
         result = signed_in("token", "create", "--lifetime", "30d", "--uses", "20", "--network", "office")
-        fingerprint = trust.fingerprint(CA)
+        fingerprint = certificate_fingerprint(CA)
         assert result.stdout == f"sudo wireloom-agent join {URL} --token {BOOTSTRAP} --ca-sha256 {fingerprint}\n"
         assert "lets in 20 machines to office until 2026-03-31 10:00:00" in result.stderr
         body = json.loads(gateway.changes[0].content)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
-import ssl
 from datetime import datetime
 
+from events.identity import certificate_fingerprint
 from events.records import AccountRecord, ApiTokenRecord, BootstrapTokenRecord
 from services.gateway.access import AccessView, Speaker
 from services.gateway.http.access_schemas import (
@@ -77,5 +76,5 @@ def session_view(speaker: Speaker, csrf_token: str | None) -> Session:
 def join_command(url: str, token: str, ca: str | None) -> str:
     """What to paste on a machine, so that it joins through the gateway at `url`. `ca` is the certificate (PEM) that
     signed the gateway's, if the machine cannot know it otherwise."""
-    pinned = [] if ca is None else ["--ca-sha256", hashlib.sha256(ssl.PEM_cert_to_DER_cert(ca)).hexdigest()]
+    pinned = [] if ca is None else ["--ca-sha256", certificate_fingerprint(ca)]
     return shlex.join(["sudo", "wireloom-agent", "join", url, "--token", token, *pinned])
