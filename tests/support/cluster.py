@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from events import bus
 from events.errors import UnavailableError
 from events.identity import Identity
-from events.subjects import LOG_STREAM, SNAPSHOT_STREAM, STATE_STREAM
+from events.subjects import LOG_STREAM, PATHS_STREAM, REACH_STREAM, SNAPSHOT_STREAM, STATE_STREAM
 from events.trust.permissions import Role
 from services.cli.embedded import die_with_parent, find_server_binary
 from services.cli.export import write_export
@@ -27,7 +27,10 @@ from tests.support.waiting import wait_until
 
 SIZE = 3
 
-_READERS: dict[Role, tuple[str, ...]] = {"topology": (LOG_STREAM, STATE_STREAM), "allocator": (SNAPSHOT_STREAM,)}
+_READERS: dict[Role, tuple[str, ...]] = {
+    "topology": (LOG_STREAM, STATE_STREAM, REACH_STREAM, PATHS_STREAM),
+    "allocator": (SNAPSHOT_STREAM,),
+}
 _NOT_NOW = (nats.errors.Error, nats.js.errors.Error, OSError, UnavailableError)
 _CONFIG = Path(__file__).parents[2] / "deploy" / "nats" / "cluster.conf"
 
