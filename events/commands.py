@@ -23,6 +23,16 @@ from events.fields import (
     TokenUse,
     TransitMode,
 )
+from events.routing import (
+    MAX_MACHINES,
+    MAX_PREFIXES,
+    MAX_REFLECTORS,
+    Description,
+    HealthCheck,
+    Policy,
+    RoutePrefix,
+    VipAddress,
+)
 
 MAX_ENDPOINTS = 16
 """How many endpoint candidates a machine may announce for one network."""
@@ -47,6 +57,11 @@ SESSION_LIFETIME = timedelta(hours=12)
 MAX_USES = 1_000_000
 
 AgentVersion = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._+-]*$")]
+
+RoutePrefixes = Annotated[tuple[RoutePrefix, ...], Field(min_length=1, max_length=MAX_PREFIXES)]
+RoutedMachines = Annotated[tuple[UUID, ...], Field(max_length=MAX_MACHINES)]
+"""For a VIP in order of preference."""
+RoutedNetworks = Annotated[tuple[UUID, ...], Field(max_length=MAX_MACHINES)]
 
 
 class Command(Frozen):
@@ -327,6 +342,136 @@ class RevokeApiToken(Command):
     token_id: UUID
 
 
+class CreateRoute(Command):
+    """Say that prefixes lie behind machines, which announce them."""
+
+    kind: Literal["create-route"] = "create-route"
+    summary = "create a route"
+
+    route_id: UUID
+    name: str
+    enabled: bool = True
+    prefixes: RoutePrefixes
+    machine_ids: RoutedMachines = ()
+
+
+class UpdateRoute(Command):
+    """Change a route. What is None stays as it is."""
+
+    kind: Literal["update-route"] = "update-route"
+    summary = "change a route"
+
+    route_id: UUID
+    name: str | None = None
+    enabled: bool | None = None
+    prefixes: RoutePrefixes | None = None
+    machine_ids: RoutedMachines | None = None
+
+
+class DeleteRoute(Command):
+    """Delete a route."""
+
+    kind: Literal["delete-route"] = "delete-route"
+    summary = "delete a route"
+
+    route_id: UUID
+
+
+class CreateVip(Command):
+    """Create a virtual IP: the first of its machines that is healthy answers for it."""
+
+    kind: Literal["create-vip"] = "create-vip"
+    summary = "create a virtual IP"
+
+    vip_id: UUID
+    name: str
+    enabled: bool = True
+    address: VipAddress
+    health_check: HealthCheck = HealthCheck()
+    machine_ids: RoutedMachines = ()
+
+
+class UpdateVip(Command):
+    """Change a virtual IP. What is None stays as it is."""
+
+    kind: Literal["update-vip"] = "update-vip"
+    summary = "change a virtual IP"
+
+    vip_id: UUID
+    name: str | None = None
+    enabled: bool | None = None
+    address: VipAddress | None = None
+    health_check: HealthCheck | None = None
+    machine_ids: RoutedMachines | None = None
+
+
+class DeleteVip(Command):
+    """Delete a virtual IP."""
+
+    kind: Literal["delete-vip"] = "delete-vip"
+    summary = "delete a virtual IP"
+
+    vip_id: UUID
+
+
+class CreatePolicy(Command):
+    """Create a route policy, for all machines of some networks, or for some machines. A network, and a machine, has at
+    most one for each direction."""
+
+    kind: Literal["create-policy"] = "create-policy"
+    summary = "create a route policy"
+
+    policy_id: UUID
+    name: str
+    description: Description = ""
+    policy: Policy
+    network_ids: RoutedNetworks = ()
+    machine_ids: RoutedMachines = ()
+
+
+class UpdatePolicy(Command):
+    """Change a route policy. What is None stays as it is."""
+
+    kind: Literal["update-policy"] = "update-policy"
+    summary = "change a route policy"
+
+    policy_id: UUID
+    name: str | None = None
+    description: Description | None = None
+    policy: Policy | None = None
+    network_ids: RoutedNetworks | None = None
+    machine_ids: RoutedMachines | None = None
+
+
+class DeletePolicy(Command):
+    """Delete a route policy."""
+
+    kind: Literal["delete-policy"] = "delete-policy"
+    summary = "delete a route policy"
+
+    policy_id: UUID
+
+
+class SetGateway(Command):
+    """Have a machine let routes and traffic cross between networks that it is in; with none, no more."""
+
+    kind: Literal["set-gateway"] = "set-gateway"
+    summary = "set between which networks a machine is a gateway"
+
+    machine_id: UUID
+    network_ids: Annotated[tuple[UUID, ...], Field(max_length=16)]
+
+
+class PinReflectors(Command):
+    """Name the machines that are a network's route reflectors; with none, they are chosen."""
+
+    kind: Literal["pin-reflectors"] = "pin-reflectors"
+    summary = "pin a network's route reflectors"
+
+    network_id: UUID
+    machine_ids: Annotated[tuple[UUID, ...], Field(max_length=MAX_REFLECTORS)]
+
+
 AnyCommand = Annotated[
     CreateNetwork
     | RenameNetwork
@@ -351,7 +496,18 @@ AnyCommand = Annotated[
     | DeleteAccount
     | IssueApiToken
     | RevokeApiToken
-    | SetTransit,
+    | SetTransit
+    | CreateRoute
+    | UpdateRoute
+    | DeleteRoute
+    | CreateVip
+    | UpdateVip
+    | DeleteVip
+    | CreatePolicy
+    | UpdatePolicy
+    | DeletePolicy
+    | SetGateway
+    | PinReflectors,
     Field(discriminator="kind"),
 ]
 
@@ -383,6 +539,17 @@ COMMAND_TYPES: tuple[type[Command], ...] = (
     IssueApiToken,
     RevokeApiToken,
     SetTransit,
+    CreateRoute,
+    UpdateRoute,
+    DeleteRoute,
+    CreateVip,
+    UpdateVip,
+    DeleteVip,
+    CreatePolicy,
+    UpdatePolicy,
+    DeletePolicy,
+    SetGateway,
+    PinReflectors,
 )
 
 INTERNAL_COMMANDS: tuple[type[Command], ...] = (RegisterMembership, EnrolMachine, CreateFirstAccount)

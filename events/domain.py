@@ -5,9 +5,10 @@ without gaps). Its `kind` is its name in the log and never changes; `schema_vers
 `events.codec` lifts older ones. `previous_hash` is the digest of the aggregate's event before it
 (`events.codec.digest`), so that a change to the past breaks the chain.
 
-Four kinds of aggregate: the one *registry* (which networks there are), the one *access* list (who may do what, and with
-which keys and tokens), each *network*'s roster (who is in it, and at which address), and each *machine*. No event holds
-a secret: of tokens only their hashes, of keys only the public halves.
+Five kinds of aggregate: the one *registry* (which networks there are), the one *access* list (who may do what, and with
+which keys and tokens), the one *routing* list (routes, virtual IPs, route policies, gateways, reflectors), each
+*network*'s roster (who is in it, and at which address), and each *machine*. No event holds a secret: of tokens only
+their hashes, of keys only the public halves.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ from events.fields import (
     TokenUse,
     TransitMode,
 )
+from events.routing import HealthCheck, Policy, RoutePrefix, VipAddress
 
 REGISTRY_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a01")
 """The id of the account's registry."""
 
 ACCESS_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a02")
 """The id of the access list."""
+
+ROUTING_ID = UUID("6f1b8a52-3c0e-5d0e-9b51-4b1d3f6f0a03")
+"""The id of the routing list."""
 
 GENESIS_HASH = ""
 """The `previous_hash` of an aggregate's first event."""
@@ -294,6 +299,145 @@ class ApiTokenRevoked(DomainEvent):
     account_id: UUID
 
 
+class RouteCreated(DomainEvent):
+    """A route was created: `prefixes` lie behind each of these machines, which announce them while it is enabled."""
+
+    kind = "routing.route_created"
+
+    route_id: UUID
+    name: str
+    enabled: bool
+    prefixes: tuple[RoutePrefix, ...]
+    machine_ids: tuple[UUID, ...]
+
+
+class RouteUpdated(DomainEvent):
+    """A route is now as said here."""
+
+    kind = "routing.route_updated"
+
+    route_id: UUID
+    name: str
+    enabled: bool
+    prefixes: tuple[RoutePrefix, ...]
+    machine_ids: tuple[UUID, ...]
+
+
+class RouteDeleted(DomainEvent):
+    """A route is gone."""
+
+    kind = "routing.route_deleted"
+
+    route_id: UUID
+    name: str
+
+
+class VipCreated(DomainEvent):
+    """A virtual IP was created: the first of these machines that is healthy answers for `address`."""
+
+    kind = "routing.vip_created"
+
+    vip_id: UUID
+    name: str
+    enabled: bool
+    address: VipAddress
+    health_check: HealthCheck
+    machine_ids: tuple[UUID, ...]
+
+
+class VipUpdated(DomainEvent):
+    """A virtual IP is now as said here."""
+
+    kind = "routing.vip_updated"
+
+    vip_id: UUID
+    name: str
+    enabled: bool
+    address: VipAddress
+    health_check: HealthCheck
+    machine_ids: tuple[UUID, ...]
+
+
+class VipDeleted(DomainEvent):
+    """A virtual IP is gone."""
+
+    kind = "routing.vip_deleted"
+
+    vip_id: UUID
+    name: str
+
+
+class PolicyCreated(DomainEvent):
+    """A route policy was created, for every machine of these networks and for these machines. A machine's own goes
+    before its network's: where the machine has one for the direction, the network's does not count."""
+
+    kind = "routing.policy_created"
+
+    policy_id: UUID
+    name: str
+    description: str
+    policy: Policy
+    network_ids: tuple[UUID, ...]
+    machine_ids: tuple[UUID, ...]
+
+
+class PolicyUpdated(DomainEvent):
+    """A route policy is now as said here."""
+
+    kind = "routing.policy_updated"
+
+    policy_id: UUID
+    name: str
+    description: str
+    policy: Policy
+    network_ids: tuple[UUID, ...]
+    machine_ids: tuple[UUID, ...]
+
+
+class PolicyDeleted(DomainEvent):
+    """A route policy is gone."""
+
+    kind = "routing.policy_deleted"
+
+    policy_id: UUID
+    name: str
+
+
+class GatewaySet(DomainEvent):
+    """A machine lets routes and traffic cross between these networks, as far as it is in them; with none, it does no
+    more."""
+
+    kind = "routing.gateway_set"
+
+    machine_id: UUID
+    network_ids: tuple[UUID, ...]
+
+
+class ReflectorsPinned(DomainEvent):
+    """A network's route reflectors are to be these machines; with none, they are chosen."""
+
+    kind = "routing.reflectors_pinned"
+
+    network_id: UUID
+    machine_ids: tuple[UUID, ...]
+
+
+class MachineUnrouted(DomainEvent):
+    """A machine that is no more was taken out of all routes, virtual IPs, policies, gateways and pinned reflectors."""
+
+    kind = "routing.machine_unrouted"
+
+    machine_id: UUID
+
+
+class NetworkUnrouted(DomainEvent):
+    """A network that is no more was taken out of all policies and gateways, and its pinned reflectors forgotten."""
+
+    kind = "routing.network_unrouted"
+
+    network_id: UUID
+
+
 EVENT_TYPES: tuple[type[DomainEvent], ...] = (
     NetworkCreated,
     NetworkRenamed,
@@ -318,4 +462,17 @@ EVENT_TYPES: tuple[type[DomainEvent], ...] = (
     ApiTokenIssued,
     ApiTokenRevoked,
     MachineTransitSet,
+    RouteCreated,
+    RouteUpdated,
+    RouteDeleted,
+    VipCreated,
+    VipUpdated,
+    VipDeleted,
+    PolicyCreated,
+    PolicyUpdated,
+    PolicyDeleted,
+    GatewaySet,
+    ReflectorsPinned,
+    MachineUnrouted,
+    NetworkUnrouted,
 )

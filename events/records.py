@@ -27,6 +27,7 @@ from events.fields import (
     Tolerant,
     TransitMode,
 )
+from events.routing import HealthCheck, PlanStage, Policy, SessionKind
 
 
 class NetworkRecord(Tolerant):
@@ -40,6 +41,8 @@ class NetworkRecord(Tolerant):
     is_default: bool
     route_reflector_mode: bool
     created_at: Moment
+    reflectors: Annotated[tuple[UUID, ...], Field(exclude_if=lambda value: not value)] = ()
+    """The machines that are pinned as route reflectors."""
 
 
 class PeerRecord(Tolerant):
@@ -111,6 +114,126 @@ class RelayRecord(Tolerant):
     """The next machine on the way."""
     behind: tuple[tuple[UUID, UUID], ...]
     """Machine and the transit next to it: their transit address is reached through `peer_id`."""
+
+
+class RouteRecord(Tolerant):
+    """A route, as people see it."""
+
+    kind: Literal["route"] = "route"
+
+    route_id: UUID
+    name: str
+    enabled: bool
+    prefixes: tuple[Cidr, ...]
+    machine_ids: tuple[UUID, ...]
+    created_at: Moment
+    updated_at: Moment
+
+
+class VipRecord(Tolerant):
+    """A virtual IP, as people see it."""
+
+    kind: Literal["vip"] = "vip"
+
+    vip_id: UUID
+    name: str
+    enabled: bool
+    address: Address
+    health_check: HealthCheck
+    machine_ids: tuple[UUID, ...]
+    created_at: Moment
+    updated_at: Moment
+
+
+class PolicyRecord(Tolerant):
+    """A route policy, as people see it."""
+
+    kind: Literal["policy"] = "policy"
+
+    policy_id: UUID
+    name: str
+    description: str
+    policy: Policy
+    network_ids: tuple[UUID, ...]
+    machine_ids: tuple[UUID, ...]
+    created_at: Moment
+    updated_at: Moment
+
+
+class GatewayRecord(Tolerant):
+    """Between which networks a machine is a gateway, as people see it."""
+
+    kind: Literal["gateway"] = "gateway"
+
+    machine_id: UUID
+    network_ids: tuple[UUID, ...]
+
+
+class AnnouncedVip(Tolerant):
+    """A virtual IP that a machine may announce, and how much it is preferred there (LOCAL_PREF)."""
+
+    address: Address
+    local_pref: int
+
+
+class AnnouncementRecord(Tolerant):
+    """What a member may announce in a network, in the network's scope: what the others' import filters let in from it
+    and from nobody else. Without a record, or after its tombstone: nothing."""
+
+    kind: Literal["announcement"] = "announcement"
+
+    network_id: UUID
+    machine_id: UUID
+    prefixes: tuple[Cidr, ...]
+    """Of its routes that are enabled, without doubles, in order."""
+    vips: tuple[AnnouncedVip, ...]
+    """By address."""
+    crossing: tuple[Cidr, ...] = ()
+    """Where it is a gateway: the CIDRs of the other networks, and what their members may announce there."""
+
+
+class NetworkPolicyRecord(Tolerant):
+    """The route policy that a network has for one direction, in the network's scope."""
+
+    kind: Literal["network-policy"] = "network-policy"
+
+    network_id: UUID
+    policy_id: UUID
+    policy: Policy
+
+
+class VipDuty(Tolerant):
+    """A virtual IP that a machine is to answer for while it is healthy."""
+
+    vip_id: UUID
+    address: Address
+    local_pref: int
+    health_check: HealthCheck
+
+
+class RoutingRecord(Tolerant):
+    """What a machine itself is to do, in its own scope. Without a record, or after its tombstone: nothing."""
+
+    kind: Literal["routing"] = "routing"
+
+    machine_id: UUID
+    prefixes: tuple[Cidr, ...]
+    vips: tuple[VipDuty, ...]
+    gateway: tuple[UUID, ...]
+    """Between which networks it lets routes and traffic cross: of those that it is in, and that are two at least."""
+    policies: tuple[Policy, ...]
+    """Its own, at most one for each direction."""
+
+
+class BgpPlanRecord(Tolerant):
+    """How the members of a network are to speak BGP, in the network's scope `bgp`. Without a record: in full mesh."""
+
+    kind: Literal["bgp-plan"] = "bgp-plan"
+
+    network_id: UUID
+    stage: PlanStage
+    reflectors: tuple[UUID, ...]
+    """In order of their ids; empty in full mesh."""
 
 
 class BootstrapTokenRecord(Tolerant):
@@ -191,7 +314,15 @@ Body = Annotated[
     | ApiTokenRecord
     | FormerTokenRecord
     | PathRecord
-    | RelayRecord,
+    | RelayRecord
+    | RouteRecord
+    | VipRecord
+    | PolicyRecord
+    | GatewayRecord
+    | AnnouncementRecord
+    | NetworkPolicyRecord
+    | RoutingRecord
+    | BgpPlanRecord,
     Field(discriminator="kind"),
 ]
 
@@ -318,3 +449,104 @@ class ReachEvent(Tolerant):
     counter: int
     time: Moment
     link: LinkState
+
+
+class VipHealth(Tolerant):
+    """Whether a machine finds that it can answer for a virtual IP."""
+
+    vip_id: UUID
+    healthy: bool
+    since: Moment
+    reason: Annotated[str, Field(max_length=300)] = ""
+    """Why not."""
+
+
+class SpeakerState(Tolerant):
+    """A machine's BGP speaker."""
+
+    kind: Literal["speaker"] = "speaker"
+
+    state: Literal["running", "off", "failed"]
+    reason: Annotated[str, Field(max_length=500)] = ""
+    """Why it does not run, and what to do."""
+    version: Annotated[str, Field(max_length=64)] = ""
+    since: Moment
+    announced: Annotated[tuple[Cidr, ...], Field(max_length=500)] = ()
+    """What it announces in this network now."""
+    vips: Annotated[tuple[VipHealth, ...], Field(max_length=200)] = ()
+
+
+class SessionState(Tolerant):
+    """One BGP session, as one of its ends finds it."""
+
+    kind: Literal["session"] = "session"
+
+    peer_id: UUID
+    purpose: SessionKind
+    state: Literal["idle", "connect", "active", "opensent", "openconfirm", "established", "gone"]
+    """As in RFC 4271, section 8.2.2; `gone` where it is not meant to be any more."""
+    since: Moment
+    imported: int = 0
+    """How many prefixes were taken in from the other end."""
+    exported: int = 0
+    error: Annotated[str, Field(max_length=200)] = ""
+    """Why it last went down."""
+
+
+class RibRoute(Tolerant):
+    """One route that a speaker knows."""
+
+    prefix: Cidr
+    next_hop: Address | None
+    """None where the machine itself announces it."""
+    best: bool
+    """Whether it is the one in use."""
+    local_pref: int
+    med: int | None = None
+    as_path: Annotated[tuple[int, ...], Field(max_length=50)] = ()
+    communities: Annotated[tuple[str, ...], Field(max_length=50)] = ()
+    since: Moment
+
+
+class RibState(Tolerant):
+    """A part of the routes that a machine's speaker knows in a network, in the order of their prefixes."""
+
+    kind: Literal["rib"] = "rib"
+
+    part: Annotated[int, Field(ge=0, lt=20)]
+    parts: Annotated[int, Field(ge=1, le=20)]
+    total: int
+    """How many routes there are, also beyond those that are reported."""
+    routes: Annotated[tuple[RibRoute, ...], Field(max_length=250)]
+
+
+BgpState = Annotated[SpeakerState | SessionState | RibState, Field(discriminator="kind")]
+
+
+class BgpRequest(Tolerant):
+    """An agent reports what has changed of its BGP speaker in one network."""
+
+    network_id: UUID
+    boot_id: UUID
+    counter: int
+    """Rises with every report of one boot: a report that is not newer is refused."""
+    whole: bool = False
+    """These are all the sessions that there are: what was reported before and is not among them counts no more."""
+    states: Annotated[tuple[BgpState, ...], Field(max_length=300)]
+
+
+class BgpReply(Tolerant):
+    """The report is in the stream."""
+
+    sequence: int
+
+
+class BgpEvent(Tolerant):
+    """What a machine reported of its BGP speaker, as it stands in the stream BGP."""
+
+    network_id: UUID
+    machine_id: UUID
+    boot_id: UUID
+    counter: int
+    time: Moment
+    state: BgpState

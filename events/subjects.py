@@ -9,6 +9,11 @@
 | `state.access.bootstrap.<token>`, `.identity.<machine>`, `.account.<account>`, `.token.<token>` | topology | gateway |
 | `reach.<network>.<machine>.<peer>` | gateway | topology (REACH: what machines report) |
 | `pathstate.paths.<machine>.path.<network>.<peer>`, `….relay.…` | topology | gateway (PATHS) |
+| `state.network.<network>.announcement.<machine>`, `.policy.<direction>` | topology | gateway (STATE) |
+| `state.machine.<machine>.routing` | topology | gateway (STATE) |
+| `state.routing.route.<route>`, `.vip.<vip>`, `.policy.<policy>`, `.gateway.<machine>` | topology | gateway (STATE) |
+| `pathstate.bgp.<network>.plan` | topology | gateway (PATHS) |
+| `bgp.<network>.<machine>.speaker`, `.session.<peer>.<kind>`, `.rib.<part>` | gateway | topology, gateway (BGP) |
 | `live.…` | the server, repeating `state.…` and `pathstate.…` | agents |
 | `ask.<machine>.<verb>` | the machine's agent | gateway |
 | `beat.<machine>` | the machine's agent | gateway |
@@ -22,6 +27,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+from events.routing import Direction, SessionKind
+
 LOG_STREAM = "LOG"
 LOG_PREFIX = "log"
 SNAPSHOT_STREAM = "SNAPSHOTS"
@@ -32,6 +39,8 @@ REACH_STREAM = "REACH"
 REACH_PREFIX = "reach"
 PATHS_STREAM = "PATHS"
 PATHS_PREFIX = "pathstate"
+BGP_STREAM = "BGP"
+BGP_PREFIX = "bgp"
 LIVE_PREFIX = "live"
 
 EVENT_HEADER = "Wl-Event"
@@ -44,9 +53,10 @@ ANYBODY = "anybody"
 """Who gives commands where the bus does not ask who one is."""
 GATEWAY_QUEUE = "gateway"
 
-ScopeKind = Literal["network", "machine", "paths"]
-"""`paths` is a machine's scope too: its paths and relays, in the stream PATHS."""
-AskVerb = Literal["register", "membership", "sync", "ring", "reach"]
+ScopeKind = Literal["network", "machine", "paths", "bgp"]
+"""`paths` is a machine's scope too: its paths and relays; `bgp` a network's: its BGP plan. Both are in PATHS."""
+AskVerb = Literal["register", "membership", "sync", "ring", "reach", "bgp"]
+RoutingPart = Literal["route", "vip", "policy", "gateway"]
 AccessPart = Literal["bootstrap", "identity", "account", "token"]
 
 
@@ -78,6 +88,46 @@ def machine_membership(machine_id: UUID, network_id: UUID) -> str:
 def access(part: AccessPart, item_id: UUID) -> str:
     """STATE subject of one item of the access list."""
     return f"{STATE_PREFIX}.access.{part}.{item_id}"
+
+
+def routing(part: RoutingPart, item_id: UUID) -> str:
+    """STATE subject of one item of the routing list."""
+    return f"{STATE_PREFIX}.routing.{part}.{item_id}"
+
+
+def network_announcement(network_id: UUID, machine_id: UUID) -> str:
+    """STATE subject of what a machine may announce in a network."""
+    return f"{STATE_PREFIX}.network.{network_id}.announcement.{machine_id}"
+
+
+def network_policy(network_id: UUID, direction: Direction) -> str:
+    """STATE subject of the route policy that a network has for a direction."""
+    return f"{STATE_PREFIX}.network.{network_id}.policy.{direction}"
+
+
+def machine_routing(machine_id: UUID) -> str:
+    """STATE subject of what a machine is to announce, check and let cross."""
+    return f"{STATE_PREFIX}.machine.{machine_id}.routing"
+
+
+def bgp_plan(network_id: UUID) -> str:
+    """PATHS subject of a network's BGP plan."""
+    return f"{PATHS_PREFIX}.bgp.{network_id}.plan"
+
+
+def bgp_speaker(network_id: UUID, machine_id: UUID) -> str:
+    """Where a machine's newest report of its BGP speaker stands."""
+    return f"{BGP_PREFIX}.{network_id}.{machine_id}.speaker"
+
+
+def bgp_session(network_id: UUID, machine_id: UUID, peer_id: UUID, kind: SessionKind) -> str:
+    """Where a machine's newest report of one BGP session stands."""
+    return f"{BGP_PREFIX}.{network_id}.{machine_id}.session.{peer_id}.{kind}"
+
+
+def bgp_rib(network_id: UUID, machine_id: UUID, part: int) -> str:
+    """Where one part of a machine's newest report of its routes stands."""
+    return f"{BGP_PREFIX}.{network_id}.{machine_id}.rib.{part}"
 
 
 def path(machine_id: UUID, network_id: UUID, peer_id: UUID) -> str:
@@ -114,7 +164,7 @@ def live_of(subject: str) -> str:
 def state_of(subject: str) -> str:
     """The STATE or PATHS subject of a live one."""
     rest = subject.partition(".")[2]
-    return f"{PATHS_PREFIX if rest.startswith('paths.') else STATE_PREFIX}.{rest}"
+    return f"{PATHS_PREFIX if rest.startswith(('paths.', 'bgp.')) else STATE_PREFIX}.{rest}"
 
 
 def live_scope(kind: ScopeKind, scope_id: UUID) -> str:
@@ -199,3 +249,11 @@ PATHS = Stream(
     ),
 )
 """The ways through transit machines, derived from REACH and STATE, repeated live. If deleted, derived anew."""
+
+BGP = Stream(
+    BGP_STREAM,
+    BGP_PREFIX,
+    (("discard", "old"), ("max_msgs_per_subject", 16), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
+)
+"""What machines report of their BGP speakers, sessions and routes: of each the newest 16, for 30 days; each is reported
+again within a week."""

@@ -1,0 +1,1 @@
+"""Speaks BGP for the machine: through BIRD, in every network that it is in."""
