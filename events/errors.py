@@ -6,8 +6,12 @@
     │   └── InvalidNameError        a network's name or a machine's hostname is not usable
     ├── NotFoundError           what was named does not exist (or does no longer)
     ├── ConflictError           the request does not fit the present state
-    │   ├── NameTakenError          another network has this name
+    │   ├── NameTakenError          another thing of the kind has this name
     │   ├── CidrOverlapError        another network's range shares addresses with this one
+    │   ├── RouteOverlapError       a route or virtual IP and a network would share addresses
+    │   ├── PrefixTakenError        another route or virtual IP has this prefix or address
+    │   ├── PolicyTakenError        the network or machine has a route policy for this direction
+    │   ├── NotMemberError          the machine is not in the network
     │   ├── NetworkFullError        every address of the network is taken
     │   ├── AddressUnavailableError the requested address is taken or not assignable
     │   ├── IdTakenError            the id belongs to something else
@@ -136,7 +140,7 @@ class ConflictError(WireloomError):
 
 
 class NameTakenError(ConflictError):
-    """Raised when another network of the account has the name."""
+    """Raised when another network (account, API token, route, virtual IP, route policy) has the name."""
 
     code = "name-taken"
     title = "The name is taken"
@@ -147,6 +151,34 @@ class CidrOverlapError(ConflictError):
 
     code = "cidr-overlap"
     title = "The network CIDR overlaps another network"
+
+
+class RouteOverlapError(ConflictError):
+    """Raised when a route or virtual IP shares addresses with a network."""
+
+    code = "route-overlap"
+    title = "A route and a mesh network overlap"
+
+
+class PrefixTakenError(ConflictError):
+    """Raised when another route or virtual IP has the prefix or address."""
+
+    code = "prefix-taken"
+    title = "The prefix is taken"
+
+
+class PolicyTakenError(ConflictError):
+    """Raised when a network or machine has another route policy for the same direction."""
+
+    code = "policy-taken"
+    title = "There is a route policy for this direction already"
+
+
+class NotMemberError(ConflictError):
+    """Raised when a machine is to do something in a network that it is not in."""
+
+    code = "not-a-member"
+    title = "The machine is not in the network"
 
 
 class NetworkFullError(ConflictError):

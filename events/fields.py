@@ -60,15 +60,15 @@ def check_hostname(name: str) -> str:
     return name
 
 
-def check_label(name: str, what: str) -> str:
-    """`name` if an account or API token (`what`) may have it: by the rule for networks' names. Raises
+def check_label(name: str, what: str, example: str = "alice or ci-pipeline") -> str:
+    """`name` if an account, API token, route or the like (`what`) may have it: by the rule for networks' names. Raises
     `InvalidNameError`."""
     if len(name) > NAME_MAX or not _NAME.fullmatch(name):
         raise InvalidNameError(
             f"{shown(name)} cannot be the name of {what}.",
             hint=(
                 "Use 1 to 63 letters, digits, dots, underscores or hyphens, beginning and ending with a letter or "
-                "digit, for example alice or ci-pipeline."
+                f"digit, for example {example}."
             ),
             field="name",
         )

@@ -38,6 +38,10 @@ FIRST_PREFERENCE = 200
 """LOCAL_PREF of a VIP at the first machine in its list; each further machine has one less."""
 MAX_MACHINES = 100
 """How many machines a route or VIP may have."""
+MAX_ANNOUNCED = 500
+"""How many prefixes may lie behind one machine."""
+MAX_ANSWERED = 200
+"""For how many VIPs one machine may answer."""
 
 _FIRST_ASN = 4_200_000_000
 _LAST_ASN = 4_294_967_294

@@ -1,4 +1,5 @@
-"""The aggregates, and how events change them (the access list's in `access`). Pure, immutable.
+"""The aggregates, and how events change them (the access list's in `access`, the routing list's in `routing`). Pure,
+immutable.
 
 Because an aggregate never changes, a decision can be tried on the newest one and thrown away when somebody else wrote
 first; and a snapshot can be taken while work goes on.
@@ -36,9 +37,10 @@ from events.domain import (
 )
 from events.errors import InternalError
 from events.fields import TransitMode
-from services.allocator import access
+from services.allocator import access, routing
 from services.allocator.access import Access
 from services.allocator.addresses import AddressSet
+from services.allocator.routing import Routing
 
 
 class BrokenHistoryError(InternalError):
@@ -130,7 +132,7 @@ class Machine:
     deleted: bool = False
 
 
-Aggregate = Registry | Access | Network | Machine
+Aggregate = Registry | Access | Routing | Network | Machine
 
 
 def evolve(aggregate: Aggregate, event: DomainEvent) -> Aggregate:
@@ -268,6 +270,7 @@ _CHANGES: dict[type[DomainEvent], Callable[[Any, Any], Any]] = {
     MachineTransitSet: _machine_transit_set,
     MachineDeleted: _machine_deleted,
     **access.CHANGES,
+    **routing.CHANGES,
 }
 
 AGGREGATE_OF: dict[type[DomainEvent], Callable[[UUID], Aggregate]] = {
@@ -279,5 +282,6 @@ AGGREGATE_OF: dict[type[DomainEvent], Callable[[UUID], Aggregate]] = {
         (MachineRegistered, MachineRenamed, MachineAgentUpdated, MachineTransitSet, MachineDeleted), Machine
     ),
     **dict.fromkeys(access.CHANGES, Access),
+    **dict.fromkeys(routing.CHANGES, Routing),
 }
 """Which aggregate an event belongs to."""

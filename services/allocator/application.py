@@ -32,6 +32,7 @@ from services.allocator.lookups import MAX_BATCH_EVENTS
 from services.allocator.mapper import EventMapper, SnapshotMapper
 from services.allocator.members import answer_again
 from services.allocator.memory import COMMANDS_KEPT, CommandMemory
+from services.allocator.routing import Routing
 
 MAX_ATTEMPTS = 100
 """So often a group is decided anew because another allocator wrote first, before its callers are told to come back."""
@@ -114,7 +115,7 @@ class Allocator(Application[UUID]):
         if cached is not None or (assume_new and self._may_assume):
             return cached
         found = repository.load(aggregate_id, with_snapshot=kind is not Machine)
-        if found is None and kind in (Registry, Access):
+        if found is None and kind in (Registry, Access, Routing):
             # There is one of each: without this, as long as nothing happened to it, every command would look again.
             found = repository.keep(kind(aggregate_id))
         return found

@@ -16,11 +16,18 @@ from events.commands import (
     CreateBootstrapToken,
     CreateFirstAccount,
     CreateNetwork,
+    CreatePolicy,
+    CreateRoute,
+    CreateVip,
     DeleteAccount,
     DeleteMachine,
     DeleteNetwork,
+    DeletePolicy,
+    DeleteRoute,
+    DeleteVip,
     EnrolMachine,
     IssueApiToken,
+    PinReflectors,
     RegisterMachine,
     RegisterMembership,
     RenameMachine,
@@ -31,11 +38,15 @@ from events.commands import (
     RotateKeys,
     SetAccountRole,
     SetDefaultNetwork,
+    SetGateway,
     SetRouteReflectorMode,
     SetTransit,
     UnassignMachine,
+    UpdatePolicy,
+    UpdateRoute,
+    UpdateVip,
 )
-from services.allocator import accounts, enrolment, machines, members, networks
+from services.allocator import accounts, enrolment, machines, members, networks, policies, routes
 from services.allocator.desk import Desk
 
 DECIDERS: dict[type[Command], Callable[[Desk, Any], None]] = {
@@ -63,11 +74,23 @@ DECIDERS: dict[type[Command], Callable[[Desk, Any], None]] = {
     DeleteAccount: accounts.delete_account,
     IssueApiToken: accounts.issue_api_token,
     RevokeApiToken: accounts.revoke_api_token,
+    CreateRoute: routes.create_route,
+    UpdateRoute: routes.update_route,
+    DeleteRoute: routes.delete_route,
+    CreateVip: routes.create_vip,
+    UpdateVip: routes.update_vip,
+    DeleteVip: routes.delete_vip,
+    CreatePolicy: policies.create_policy,
+    UpdatePolicy: policies.update_policy,
+    DeletePolicy: policies.delete_policy,
+    SetGateway: policies.set_gateway,
+    PinReflectors: policies.pin_reflectors,
 }
 """Which function decides which command."""
 
 
 _MOST_EVENTS: dict[type[Command], int] = {
+    DeleteNetwork: 2,
     EnrolMachine: enrolment.MOST_EVENTS,
     CreateFirstAccount: 2,
     IssueApiToken: 1 + accounts.SWEPT_AT_ONCE,

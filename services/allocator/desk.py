@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from events.commands import Command
-from events.domain import ACCESS_ID, REGISTRY_ID, Assignment, DomainEvent, MachinesAssigned
+from events.domain import ACCESS_ID, REGISTRY_ID, ROUTING_ID, Assignment, DomainEvent, MachinesAssigned
 from events.errors import IdTakenError
 from services.allocator.access import Access
 from services.allocator.aggregates import (
@@ -24,6 +24,7 @@ from services.allocator.aggregates import (
     Registry,
     evolve,
 )
+from services.allocator.routing import Routing
 
 
 class Library(Protocol):
@@ -87,6 +88,11 @@ class Desk:
         """The account's access list."""
         return cast(Access, self._find(Access, ACCESS_ID) or Access(ACCESS_ID))
 
+    @property
+    def routing(self) -> Routing:
+        """The account's routing list."""
+        return cast(Routing, self._find(Routing, ROUTING_ID) or Routing(ROUTING_ID))
+
     def network(self, network_id: UUID) -> Network:
         """A network's roster, empty if nobody was ever assigned."""
         return cast(Network, self._find(Network, network_id) or Network(network_id))
@@ -129,6 +135,7 @@ class Desk:
 _NAMES: dict[type[Aggregate], str] = {
     Registry: "the registry",
     Access: "the access list",
+    Routing: "the routing list",
     Network: "a network",
     Machine: "a machine",
 }

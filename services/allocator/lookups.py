@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from uuid import UUID
 
 from events import cidr
-from events.domain import ACCESS_ID, REGISTRY_ID, Assignment, MachinesAssigned
+from events.domain import ACCESS_ID, REGISTRY_ID, ROUTING_ID, Assignment, MachinesAssigned
 from events.errors import (
     MachineDeletedError,
     MachineRevokedError,
@@ -68,7 +68,8 @@ def memberships(desk: Desk, machine_id: UUID) -> Iterator[tuple[NetworkEntry, Me
 
 
 def require_free_id(desk: Desk, new_id: UUID) -> None:
-    """That no network, token or account has this id, and that it is not reserved. Raises `IdTakenError`.
+    """That no network, token, account, route, virtual IP or route policy has this id, and that it is not reserved.
+    Raises `IdTakenError`.
 
     One id names one thing: who has an id on the bus hears what is said to it there.
     """
@@ -76,10 +77,14 @@ def require_free_id(desk: Desk, new_id: UUID) -> None:
         raise id_taken(new_id, "the registry")
     if new_id == ACCESS_ID:
         raise id_taken(new_id, "the access list")
+    if new_id == ROUTING_ID:
+        raise id_taken(new_id, "the routing list")
     if new_id in desk.registry.networks:
         raise id_taken(new_id, "a network")
     if desk.access.is_used(new_id):
         raise id_taken(new_id, "a token or an account, or did")
+    if desk.routing.is_used(new_id):
+        raise id_taken(new_id, "a route, a virtual IP or a route policy, or did")
 
 
 def require_not_revoked(desk: Desk, machine_id: UUID) -> None:

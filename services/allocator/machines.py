@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from events.commands import DeleteMachine, EnrolMachine, RegisterMachine, RenameMachine, RevokeMachine, SetTransit
 from events.domain import (
     ACCESS_ID,
+    ROUTING_ID,
     MachineAgentUpdated,
     MachineDeleted,
     MachineRegistered,
@@ -14,6 +15,7 @@ from events.domain import (
     MachineRevoked,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
 )
 from events.errors import ConflictError, InUseError
 from events.fields import check_hostname
@@ -30,7 +32,7 @@ from services.allocator.lookups import (
     require_not_revoked,
 )
 
-OTHER_EVENTS = 2
+OTHER_EVENTS = 3
 """So many events besides leaving networks come with a machine's deletion."""
 
 
@@ -83,7 +85,8 @@ def set_transit(desk: Desk, command: SetTransit) -> None:
 
 
 def delete_machine(desk: Desk, command: DeleteMachine) -> None:
-    """The machine goes, and by force out of all its networks, in one atomic change; its key counts no more."""
+    """The machine goes, and by force out of all its networks, in one atomic change; its key counts no more, and
+    no route or the like names it."""
     machine = find_machine(desk, command.machine_id)
     places = list(memberships(desk, machine.id))
     if places and not command.force:
@@ -134,6 +137,8 @@ def _record_leaving(desk: Desk, machine: Machine, places: Sequence[tuple[Network
             network_id=entry.network_id,
             assignments=(assignment_of(machine.id, member),),
         )
+    if desk.routing.names_machine(machine.id):
+        desk.record(MachineUnrouted, ROUTING_ID, machine_id=machine.id)
 
 
 def _record_revocation(desk: Desk, identity: Identity) -> None:

@@ -14,20 +14,22 @@ from events.commands import (
 )
 from events.domain import (
     REGISTRY_ID,
+    ROUTING_ID,
     DefaultNetworkSet,
     NetworkCreated,
     NetworkDeleted,
     NetworkRenamed,
+    NetworkUnrouted,
     RouteReflectorModeSet,
 )
-from events.errors import CidrOverlapError, InUseError, NameTakenError
+from events.errors import CidrOverlapError, InUseError, NameTakenError, RouteOverlapError
 from events.fields import check_network_name
 from services.allocator.desk import Desk, id_taken
 from services.allocator.lookups import find_network, require_free_id
 
 
 def create_network(desk: Desk, command: CreateNetwork) -> None:
-    """A new network with a name of its own and a range that no other network touches."""
+    """A new network with a name of its own and a range that no other network, route or virtual IP touches."""
     registry = desk.registry
     name = check_network_name(command.name)
     network_cidr = cidr.parse_network_cidr(command.network_cidr)
@@ -40,6 +42,14 @@ def create_network(desk: Desk, command: CreateNetwork) -> None:
         raise CidrOverlapError(
             f"{network_cidr} shares addresses with {overlapping.network_cidr} of the network {overlapping.name}.",
             hint="Choose a range that no other network of the account touches.",
+            field="network_cidr",
+        )
+    claimed = desk.routing.overlapping(network_cidr)
+    if claimed is not None:
+        prefix, owner = claimed
+        raise RouteOverlapError(
+            f"{network_cidr} shares addresses with {prefix} of {desk.routing.claimant(owner)}.",
+            hint="Choose a range that no route or virtual IP touches, or take the prefix out of there first.",
             field="network_cidr",
         )
     desk.record(
@@ -82,7 +92,7 @@ def set_route_reflector_mode(desk: Desk, command: SetRouteReflectorMode) -> None
 
 
 def delete_network(desk: Desk, command: DeleteNetwork) -> None:
-    """The network goes, by one event; its assignments go with it, which needs force."""
+    """The network goes, and no route policy or the like names it; its assignments go with it, which needs force."""
     entry = find_network(desk, command.network_id)
     machine_count = len(desk.network(entry.network_id).members)
     if machine_count and not command.force:
@@ -90,6 +100,8 @@ def delete_network(desk: Desk, command: DeleteNetwork) -> None:
             f"{_machines(machine_count)} still assigned to the network {entry.name}.",
             hint="Unassign them first, or delete it with force (--force, force=true), which unassigns them all.",
         )
+    if desk.routing.names_network(entry.network_id):
+        desk.record(NetworkUnrouted, ROUTING_ID, network_id=entry.network_id)
     desk.record(
         NetworkDeleted,
         REGISTRY_ID,

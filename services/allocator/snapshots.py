@@ -9,21 +9,23 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 from uuid import UUID
 
 import orjson
 from rpds import HashTrieMap, HashTrieSet
 
+from events.routing import HealthCheck, Policy
 from services.allocator.access import Access, Account, ApiToken, BootstrapToken, Identity
 from services.allocator.addresses import AddressSet
 from services.allocator.aggregates import Aggregate, Member, Network, NetworkEntry, Registry
+from services.allocator.routing import PolicySet, Route, Routing, Vip
 
 FORMAT = 3
 """Rises when the bytes change; a snapshot of another format is passed over."""
 
-Large = Registry | Access | Network
+Large = Registry | Access | Routing | Network
 """The aggregates of which snapshots are taken."""
 
 
@@ -192,6 +194,81 @@ def _access(snapshot: Snapshot, fields: dict[str, Any]) -> Access:
     )
 
 
+def _routing_fields(routing: Routing) -> dict[str, Any]:
+    return {
+        "routes": [
+            [each.route_id, each.name, each.enabled, list(map(str, each.prefixes)), each.machine_ids]
+            for each in routing.routes.values()
+        ],
+        "vips": [
+            [
+                each.vip_id,
+                each.name,
+                each.enabled,
+                str(each.address),
+                each.health_check.model_dump(mode="json"),
+                each.machine_ids,
+            ]
+            for each in routing.vips.values()
+        ],
+        "policies": [
+            [
+                each.policy_id,
+                each.name,
+                each.description,
+                each.policy.model_dump(mode="json"),
+                each.network_ids,
+                each.machine_ids,
+            ]
+            for each in routing.policies.values()
+        ],
+        "gateways": list(routing.gateways.items()),
+        "reflectors": list(routing.reflectors.items()),
+        "deleted": list(routing.deleted),
+    }
+
+
+def _routing(snapshot: Snapshot, fields: dict[str, Any]) -> Routing:
+    routes = [
+        Route(UUID(route_id), name, enabled, tuple(map(IPv4Network, prefixes)), _ids(machine_ids))
+        for route_id, name, enabled, prefixes, machine_ids in fields["routes"]
+    ]
+    vips = [
+        Vip(
+            UUID(vip_id),
+            name,
+            enabled,
+            IPv4Address(address),
+            HealthCheck.model_validate(health_check),
+            _ids(machine_ids),
+        )
+        for vip_id, name, enabled, address, health_check, machine_ids in fields["vips"]
+    ]
+    policies = [
+        PolicySet(
+            UUID(policy_id), name, description, Policy.model_validate(policy), _ids(network_ids), _ids(machine_ids)
+        )
+        for policy_id, name, description, policy, network_ids, machine_ids in fields["policies"]
+    ]
+    claimants: tuple[Route | Vip, ...] = (*routes, *vips)
+    return Routing(
+        id=snapshot.originator_id,
+        version=snapshot.originator_version,
+        last_hash=fields["last_hash"],
+        routes=HashTrieMap({each.route_id: each for each in routes}),
+        vips=HashTrieMap({each.vip_id: each for each in vips}),
+        policies=HashTrieMap({each.policy_id: each for each in policies}),
+        gateways=HashTrieMap({UUID(machine_id): _ids(named) for machine_id, named in fields["gateways"]}),
+        reflectors=HashTrieMap({UUID(network_id): _ids(named) for network_id, named in fields["reflectors"]}),
+        deleted=HashTrieSet(map(UUID, fields["deleted"])),
+        claims=HashTrieMap({prefix: each.item_id for each in claimants for prefix in each.claimed}),
+    )
+
+
+def _ids(texts: list[str]) -> tuple[UUID, ...]:
+    return tuple(map(UUID, texts))
+
+
 def _id(text: str | None) -> UUID | None:
     return None if text is None else UUID(text)
 
@@ -207,4 +284,5 @@ _FORMS: dict[type[Large], tuple[str, _ToFields, _FromFields]] = {
     Registry: ("registry", _registry_fields, _registry),
     Network: ("network", _network_fields, _network),
     Access: ("access", _access_fields, _access),
+    Routing: ("routing", _routing_fields, _routing),
 }

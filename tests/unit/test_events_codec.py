@@ -23,6 +23,7 @@ from events.domain import (
     BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    GatewaySet,
     KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
@@ -33,12 +34,25 @@ from events.domain import (
     MachinesAssigned,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
     NetworkRenamed,
+    NetworkUnrouted,
+    PolicyCreated,
+    PolicyDeleted,
+    PolicyUpdated,
+    ReflectorsPinned,
+    RouteCreated,
+    RouteDeleted,
     RouteReflectorModeSet,
+    RouteUpdated,
+    VipCreated,
+    VipDeleted,
+    VipUpdated,
 )
+from events.routing import HealthCheck, Policy, PolicyRule
 
 NETWORK = UUID("11111111-0000-4000-8000-000000000000")
 MACHINE = UUID("22222222-0000-4000-8000-000000000000")
@@ -61,6 +75,60 @@ ASSIGNMENT = Assignment(machine_id=MACHINE, address="172.16.0.1")
 KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 IDENTITY_KEY = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN"
 HASH = "cd" * 32
+ITEM = UUID("66666666-0000-4000-8000-000000000000")
+ROUTE: dict[str, object] = {
+    "route_id": ITEM,
+    "name": "lan",
+    "enabled": True,
+    "prefixes": ("10.20.0.0/16", "203.0.113.0/24"),
+    "machine_ids": (MACHINE,),
+}
+ROUTE_BYTES = (
+    f'"route_id":"{ITEM}","name":"lan","enabled":true,"prefixes":["10.20.0.0/16","203.0.113.0/24"],'
+    f'"machine_ids":["{MACHINE}"]}}'
+)
+VIP: dict[str, object] = {
+    "vip_id": ITEM,
+    "name": "web",
+    "enabled": False,
+    "address": "203.0.113.10",
+    "health_check": HealthCheck(type="http", target="/healthz"),
+    "machine_ids": (MACHINE,),
+}
+VIP_BYTES = (
+    f'"vip_id":"{ITEM}","name":"web","enabled":false,"address":"203.0.113.10","health_check":{{"type":"http",'
+    '"target":"/healthz","interval_seconds":10,"timeout_seconds":5,"healthy_threshold":2,"unhealthy_threshold":3,'
+    f'"holdoff_seconds":0}},"machine_ids":["{MACHINE}"]}}'
+)
+POLICY: dict[str, object] = {
+    "policy_id": ITEM,
+    "name": "edge",
+    "description": "what comes in",
+    "policy": Policy(
+        direction="import",
+        local_pref=150,
+        rules=(
+            PolicyRule(
+                sequence=10,
+                match_type="prefix_list",
+                match_prefixes=("10.0.0.0/8",),
+                match_prefix_len_max=24,
+                set_med=7,
+                add_communities=("65000:1",),
+            ),
+        ),
+    ),
+    "network_ids": (NETWORK,),
+    "machine_ids": (),
+}
+POLICY_BYTES = (
+    f'"policy_id":"{ITEM}","name":"edge","description":"what comes in","policy":{{"direction":"import",'
+    '"default_action":"accept","local_pref":150,"rules":[{"sequence":10,"enabled":true,"description":"",'
+    '"action":"accept","match_type":"prefix_list","match_prefixes":["10.0.0.0/8"],"match_prefix_len_min":null,'
+    '"match_prefix_len_max":24,"match_communities":[],"match_as_path":"","set_local_pref":null,"set_med":7,'
+    '"set_communities":null,"add_communities":["65000:1"],"remove_communities":[],"prepend_as_count":0}]},'
+    f'"network_ids":["{NETWORK}"],"machine_ids":[]}}'
+)
 
 # These bytes stand in logs out there: a change here is a new schema version and an upcast, never a new expectation.
 GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
@@ -203,6 +271,35 @@ GOLDEN: dict[type[DomainEvent], tuple[dict[str, object], str, str]] = {
         "access.api_token_revoked:1",
         f"{T},{A}}}",
     ),
+    RouteCreated: (ROUTE, "routing.route_created:1", ROUTE_BYTES),
+    RouteUpdated: (ROUTE, "routing.route_updated:1", ROUTE_BYTES),
+    RouteDeleted: (
+        {"route_id": ITEM, "name": "lan"},
+        "routing.route_deleted:1",
+        f'"route_id":"{ITEM}","name":"lan"}}',
+    ),
+    VipCreated: (VIP, "routing.vip_created:1", VIP_BYTES),
+    VipUpdated: (VIP, "routing.vip_updated:1", VIP_BYTES),
+    VipDeleted: ({"vip_id": ITEM, "name": "web"}, "routing.vip_deleted:1", f'"vip_id":"{ITEM}","name":"web"}}'),
+    PolicyCreated: (POLICY, "routing.policy_created:1", POLICY_BYTES),
+    PolicyUpdated: (POLICY, "routing.policy_updated:1", POLICY_BYTES),
+    PolicyDeleted: (
+        {"policy_id": ITEM, "name": "edge"},
+        "routing.policy_deleted:1",
+        f'"policy_id":"{ITEM}","name":"edge"}}',
+    ),
+    GatewaySet: (
+        {"machine_id": MACHINE, "network_ids": (NETWORK, ITEM)},
+        "routing.gateway_set:1",
+        f'{M},"network_ids":["{NETWORK}","{ITEM}"]}}',
+    ),
+    ReflectorsPinned: (
+        {"network_id": NETWORK, "machine_ids": (MACHINE,)},
+        "routing.reflectors_pinned:1",
+        f'{N},"machine_ids":["{MACHINE}"]}}',
+    ),
+    MachineUnrouted: ({"machine_id": MACHINE}, "routing.machine_unrouted:1", M + "}"),
+    NetworkUnrouted: ({"network_id": NETWORK}, "routing.network_unrouted:1", N + "}"),
 }
 
 
