@@ -35,6 +35,7 @@ from events.errors import (
     NameTakenError,
     NetworkFullError,
     NotFoundError,
+    RouteOverlapError,
     UnavailableError,
     WireloomError,
 )
@@ -99,6 +100,8 @@ class AllocatorMachine(RuleBasedStateMachine):
             assert isinstance(answer, NameTakenError)
         elif any(network_cidr.overlaps(known) for known in self.cidrs.values()):
             assert isinstance(answer, CidrOverlapError)
+        elif self.is_announced(network_cidr):
+            assert isinstance(answer, RouteOverlapError)
         else:
             assert isinstance(answer, Outcome)
             self.cidrs[network_id], self.names[network_id], self.members[network_id] = network_cidr, name, {}
@@ -184,6 +187,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         assert isinstance(answer, Outcome)
         del self.cidrs[network_id], self.names[network_id], self.members[network_id]
         self.default = None if self.default == network_id else self.default
+        self.network_gone(network_id)
 
     @rule(which=st.integers(0, 1), machine_id=machines)
     def delete_machine(self, which: int, machine_id: UUID) -> None:
@@ -196,6 +200,13 @@ class AllocatorMachine(RuleBasedStateMachine):
 
     def gone(self, machine_id: UUID) -> None:
         """A machine was deleted, or was so already."""
+
+    def network_gone(self, network_id: UUID) -> None:
+        """A network was deleted."""
+
+    def is_announced(self, network_cidr: IPv4Network) -> bool:
+        """Whether a route or virtual IP shares addresses with a range."""
+        return False
 
     @rule(which=st.integers(0, 1))
     def crash(self, which: int) -> None:
