@@ -12,10 +12,8 @@ a newer record, because it may be what holds the revision of the machine's scope
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from ipaddress import IPv4Address
+from collections.abc import Callable, Collection
+from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID
 
@@ -30,52 +28,31 @@ from events.domain import (
     MachinesAssigned,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
     NetworkRenamed,
+    NetworkUnrouted,
+    ReflectorsPinned,
     RouteReflectorModeSet,
 )
-from events.records import Body, MachineRecord, MembershipRecord, NetworkRecord, PeerRecord
-from events.subjects import machine_info, machine_membership, network_info, network_peer
-from services.topology.access import EVENTS, AccessList
-from services.topology.derived import Derived, Draft, InconsistentLogError, all_memberships, all_peers
-
-
-@dataclass(slots=True)
-class Member:
-    """A machine in a network."""
-
-    address: IPv4Address
-    assigned_at: datetime
-    key_generation: int = 0
-    """How often it was told to make itself a new key here."""
-    public_key: str | None = None
-    """None until the machine has announced its key."""
-    endpoints: tuple[str, ...] = ()
-    listen_port: int = 0
-
-
-@dataclass(slots=True)
-class Network:
-    """A network, who is in it, and who was."""
-
-    record: NetworkRecord
-    members: dict[UUID, Member] = field(default_factory=dict)
-    former: set[UUID] = field(default_factory=set)
-    """Machines that left: a tombstone of their membership stands in STATE."""
-
-
-@dataclass(slots=True)
-class Machine:
-    """A machine and where it is, and was."""
-
-    record: MachineRecord
-    networks: set[UUID] = field(default_factory=set)
-    left: set[UUID] = field(default_factory=set)
-    """The networks among whose `former` it is."""
-    void: set[UUID] = field(default_factory=set)
-    """Deleted networks of which a membership, or the tombstone of one, still stands in STATE."""
+from events.records import Body, MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, RoutingRecord
+from events.subjects import machine_info, machine_membership, machine_routing, network_info, network_peer
+from services.topology import access, routing
+from services.topology.access import AccessList
+from services.topology.announcing import Announcing
+from services.topology.derived import (
+    Derived,
+    Draft,
+    InconsistentLogError,
+    all_announcements,
+    all_memberships,
+    all_peers,
+    all_policies,
+)
+from services.topology.roster import Machine, Member, Network
+from services.topology.routing import RoutingList
 
 
 class Topology:
@@ -89,6 +66,10 @@ class Topology:
         self.default: UUID | None = None
         """The default network."""
         self.access = AccessList()
+        self.routing = RoutingList()
+        self.announcing = Announcing(self.routing, self)
+        self.pinned: set[UUID] = set()
+        """The networks that have pinned reflectors."""
         self.revisions: dict[str, int] = {}
         """Each scope's revision, also of those that are gone: a network's id may be used again."""
 
@@ -103,6 +84,7 @@ class Topology:
         draft = Draft(self.revisions, sequence, event.time)
         try:
             _HANDLERS[type(event)](self, event, draft)
+            self.announcing.settle(draft)
         except KeyError as error:
             raise InconsistentLogError(
                 f"Event {sequence} of the log ({event.kind}) speaks of {error.args[0]}, which is not there.",
@@ -146,8 +128,10 @@ class Topology:
             machine.void.add(network_id)
         if self.default == network_id:
             self.default = None
+        self.pinned.discard(network_id)
+        self.announcing.network_deleted(network_id)
         draft.put(network_info(network_id), None)
-        draft.purges.append(all_peers(network_id))
+        draft.purges += [all_peers(network_id), all_announcements(network_id), all_policies(network_id)]
 
     def _move_default(self, network_id: UUID | None, draft: Draft) -> None:
         former, self.default = self.default, network_id
@@ -172,6 +156,7 @@ class Topology:
             machine.networks.add(event.network_id)
             machine.left.discard(event.network_id)
             self._tell_membership(event.network_id, machine, draft)
+            self.announcing.moved(event.network_id, assignment.machine_id)
 
     def _machines_unassigned(self, event: MachinesUnassigned, draft: Draft) -> None:
         network = self.networks[event.network_id]
@@ -184,6 +169,7 @@ class Topology:
             self._tell_machine(machine, machine_membership(assignment.machine_id, event.network_id), None, draft)
             if member.public_key is not None:
                 draft.put(network_peer(event.network_id, assignment.machine_id), None)
+            self.announcing.moved(event.network_id, assignment.machine_id)
 
     def _membership_registered(self, event: MembershipRegistered, draft: Draft) -> None:
         member = self.networks[event.network_id].members[event.machine_id]
@@ -226,7 +212,8 @@ class Topology:
         for network_id in machine.left:
             self.networks[network_id].former.remove(event.machine_id)
         draft.put(machine_info(event.machine_id), None)
-        draft.purges.append(all_memberships(event.machine_id))
+        draft.purges += [all_memberships(event.machine_id), machine_routing(event.machine_id)]
+        self.announcing.machine_deleted(event.machine_id)
         self.access.machine_deleted(event.machine_id, event.time, draft)
 
     def _change_machine(self, machine_id: UUID, update: dict[str, Any], draft: Draft) -> Machine:
@@ -237,6 +224,46 @@ class Topology:
 
     def _access_changed(self, event: DomainEvent, draft: Draft) -> None:
         self.access.apply(event, draft)
+
+    # Routing
+
+    def _reflectors_pinned(self, event: ReflectorsPinned, draft: Draft) -> None:
+        self._pin(event.network_id, event.machine_ids, draft)
+
+    def _routing_changed(self, event: DomainEvent, draft: Draft) -> None:
+        if isinstance(event, MachineUnrouted):
+            for network_id in sorted(self.pinned):
+                pinned = self.networks[network_id].record.reflectors
+                if event.machine_id in pinned:
+                    self._pin(network_id, tuple(each for each in pinned if each != event.machine_id), draft)
+        if isinstance(event, NetworkUnrouted) and event.network_id in self.pinned:
+            self._pin(event.network_id, (), draft)
+        self.announcing.routing_changed(*self.routing.apply(event, draft))
+
+    def _pin(self, network_id: UUID, machine_ids: tuple[UUID, ...], draft: Draft) -> None:
+        self._change_network(network_id, {"reflectors": machine_ids}, draft)
+        if machine_ids:
+            self.pinned.add(network_id)
+        else:
+            self.pinned.discard(network_id)
+
+    def networks_of(self, machine_id: UUID) -> Collection[UUID]:
+        """The networks that a machine is in; none where there is no such machine."""
+        machine = self.machines.get(machine_id)
+        return machine.networks if machine is not None else ()
+
+    def has_machine(self, machine_id: UUID) -> bool:
+        """Whether there is such a machine."""
+        return machine_id in self.machines
+
+    def cidr_of(self, network_id: UUID) -> IPv4Network | None:
+        """A network's range; None where there is no such network."""
+        network = self.networks.get(network_id)
+        return network.record.network_cidr if network is not None else None
+
+    def tell_duties(self, machine_id: UUID, record: RoutingRecord | None, draft: Draft) -> None:
+        """Have the record of a machine's duties written."""
+        self._tell_machine(self.machines[machine_id], machine_routing(machine_id), record, draft)
 
     # Records
 
@@ -295,6 +322,8 @@ _HANDLERS: dict[type[DomainEvent], Callable[[Topology, Any, Draft], None]] = {
     MachineAgentUpdated: Topology._machine_agent_updated,
     MachineTransitSet: Topology._machine_transit_set,
     MachineDeleted: Topology._machine_deleted,
-    **dict.fromkeys(EVENTS, Topology._access_changed),
+    ReflectorsPinned: Topology._reflectors_pinned,
+    **dict.fromkeys(access.EVENTS, Topology._access_changed),
+    **dict.fromkeys(routing.EVENTS, Topology._routing_changed),
 }
 """Which method derives from which event."""

@@ -55,6 +55,16 @@ def all_peers(network_id: UUID) -> str:
     return network_info(network_id).removesuffix("info") + "peer.*"
 
 
+def all_announcements(network_id: UUID) -> str:
+    """The filter of the records of what a network's members may announce."""
+    return network_info(network_id).removesuffix("info") + "announcement.*"
+
+
+def all_policies(network_id: UUID) -> str:
+    """The filter of a network's route policies."""
+    return network_info(network_id).removesuffix("info") + "policy.*"
+
+
 def all_memberships(machine_id: UUID) -> str:
     """The filter of a machine's membership records."""
     return machine_info(machine_id).removesuffix("info") + "network.*"

@@ -10,20 +10,29 @@ from uuid import UUID
 from events.errors import InternalError
 from events.records import (
     AccountRecord,
+    AnnouncementRecord,
     ApiTokenRecord,
+    Body,
     BootstrapTokenRecord,
     FormerTokenRecord,
+    GatewayRecord,
     IdentityRecord,
     MachineRecord,
     MembershipRecord,
+    NetworkPolicyRecord,
     NetworkRecord,
     PeerRecord,
+    PolicyRecord,
+    RouteRecord,
+    RoutingRecord,
     SubjectRecord,
+    VipRecord,
 )
-from events.subjects import access, machine_membership, scope, scope_of
+from events.subjects import access, machine_membership, machine_routing, scope, scope_of
 from services.topology.access import Account
-from services.topology.core import Machine, Member, Network, Topology
-from services.topology.derived import all_memberships, all_peers
+from services.topology.core import Topology
+from services.topology.derived import all_announcements, all_memberships, all_peers, all_policies
+from services.topology.roster import Machine, Member, Network
 
 _TOKENS = "access:token"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -59,6 +68,9 @@ class _Restorer:
         self.topology = Topology()
         self._peers: dict[UUID, list[PeerRecord | None]] = defaultdict(list)
         self._memberships: dict[UUID, dict[UUID, MembershipRecord | None]] = defaultdict(dict)
+        self._announced: dict[UUID, list[AnnouncementRecord]] = defaultdict(list)
+        self._policed: dict[UUID, list[NetworkPolicyRecord]] = defaultdict(list)
+        self._duties: dict[UUID, RoutingRecord | None] = {}
         self._tokens: list[tuple[int, ApiTokenRecord | FormerTokenRecord]] = []
         """The API tokens, each with the cause of its record."""
         self._newest: dict[str, int] = defaultdict(int)
@@ -69,7 +81,7 @@ class _Restorer:
         """Take all records in; returns the purges that are due."""
         for entry in records:
             self._take(entry)
-        return self._join_members() + self._join_peers() + self._join_tokens()
+        return self._join_members() + self._join_peers() + self._join_routing() + self._join_tokens()
 
     def _take(self, entry: SubjectRecord) -> None:
         topology, record, body = self.topology, entry.record, entry.record.body
@@ -79,6 +91,8 @@ class _Restorer:
         self._newest[in_scope] = max(self._newest[in_scope], record.cause)
         if isinstance(body, NetworkRecord):
             topology.networks[body.network_id] = Network(body)
+            if body.reflectors:
+                topology.pinned.add(body.network_id)
             if body.is_default:
                 topology.default = body.network_id
         elif isinstance(body, MachineRecord):
@@ -95,6 +109,18 @@ class _Restorer:
                 self._tokens_changed_at = record.time
         elif isinstance(body, BootstrapTokenRecord | IdentityRecord | AccountRecord):
             self._take_access(body)
+        else:
+            self._take_routing(body)
+
+    def _take_routing(self, body: Body) -> None:
+        if isinstance(body, RouteRecord | VipRecord | PolicyRecord | GatewayRecord):
+            self.topology.routing.hold(body)
+        elif isinstance(body, AnnouncementRecord):
+            self._announced[body.network_id].append(body)
+        elif isinstance(body, NetworkPolicyRecord):
+            self._policed[body.network_id].append(body)
+        elif isinstance(body, RoutingRecord):
+            self._duties[body.machine_id] = body
 
     def _take_access(self, body: BootstrapTokenRecord | IdentityRecord | AccountRecord) -> None:
         access_list = self.topology.access
@@ -109,8 +135,14 @@ class _Restorer:
         match subject.split("."):
             case _, "network", network_id, "peer", _:
                 self._peers[UUID(network_id)].append(None)
+            case _, "network", network_id, "announcement", _:
+                self._announced[UUID(network_id)] += []
+            case _, "network", network_id, "policy", _:
+                self._policed[UUID(network_id)] += []
             case _, "machine", machine_id, "network", network_id:
                 self._memberships[UUID(machine_id)][UUID(network_id)] = None
+            case _, "machine", machine_id, "routing":
+                self._duties[UUID(machine_id)] = None
 
     def _join_members(self) -> list[str]:
         due = []
@@ -129,7 +161,8 @@ class _Restorer:
         machine_id = machine.record.machine_id
         network = self.topology.networks.get(network_id)
         if network is None:
-            if self._newest[scope("machine", machine_id)] > self._newest[scope("network", network_id)]:
+            # The same event may have told the machine what its duties are now.
+            if self._newest[scope("machine", machine_id)] >= self._newest[scope("network", network_id)]:
                 return False
             machine.void.add(network_id)
         elif membership is None:
@@ -151,6 +184,27 @@ class _Restorer:
                 member = network.members[peer.machine_id]
                 member.public_key, member.endpoints = peer.public_key, peer.endpoints
                 member.listen_port = peer.listen_port
+        return due
+
+    def _join_routing(self) -> list[str]:
+        topology, announcing, due = self.topology, self.topology.announcing, []
+        for network_id, announced in self._announced.items():
+            if network_id not in topology.networks:
+                due.append(all_announcements(network_id))
+                continue
+            for record in announced:
+                announcing.hold(record)
+        for network_id, policies in self._policed.items():
+            if network_id not in topology.networks:
+                due.append(all_policies(network_id))
+                continue
+            for policy in policies:
+                announcing.policies[network_id, policy.policy.direction] = policy
+        for machine_id, duties in self._duties.items():
+            if machine_id not in topology.machines:
+                due.append(machine_routing(machine_id))
+            elif duties is not None:
+                announcing.duties[machine_id] = duties
         return due
 
     def _join_tokens(self) -> list[str]:

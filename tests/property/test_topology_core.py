@@ -15,14 +15,18 @@ from events.domain import (
     ApiTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    GatewaySet,
     MachineEnrolled,
     MachineRenamed,
     MachinesAssigned,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
+    NetworkUnrouted,
+    ReflectorsPinned,
 )
 from events.records import (
     AccountRecord,
@@ -39,6 +43,7 @@ from services.topology.derived import Derived
 from services.topology.restore import restore
 from services.topology.shelf import Shelf
 from tests.support.histories import History
+from tests.support.routing_oracle import RoutingOracle, is_about_routing
 
 
 def _history(seed: int, length: int) -> History:
@@ -123,7 +128,9 @@ def test_revisions_of_a_scope_have_no_gaps_and_causes_never_go_back(history: His
 def test_the_number_of_records_follows_what_changed(history: History) -> None:
     keyed: set[tuple[UUID, UUID]] = set()
     for event, derived in zip(history.events, _derive(history), strict=True):
-        if isinstance(event, NetworkCreated | DefaultNetworkSet):
+        if isinstance(event, MachineUnrouted | NetworkUnrouted):
+            pass  # `test_routing_records_are_those_that_follow_and_only_what_differs_is_written` knows
+        elif isinstance(event, NetworkCreated | DefaultNetworkSet):
             assert 1 <= len(derived.records) <= 2, "at most the default network before it as well"
         elif isinstance(event, AccountDeleted):
             issued = [one for one in history.events if isinstance(one, ApiTokenIssued)]
@@ -134,7 +141,8 @@ def test_the_number_of_records_follows_what_changed(history: History) -> None:
             sessions = sum(one.begun_with == event.token_id for one in issued)
             assert 1 <= len(derived.records) <= 1 + sessions, "the sessions that were begun with it are gone as well"
         else:
-            assert len(derived.records) == _expected_records(event, keyed)
+            others = [one for one in derived.records if not is_about_routing(one.subject)]
+            assert len(others) == _expected_records(event, keyed)
 
 
 def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
@@ -153,7 +161,29 @@ def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
         keyed -= {pair for pair in keyed if pair[0] == event.network_id}
     if isinstance(event, MachineRenamed | MachineTransitSet):
         return 1 + sum(machine_id == event.machine_id for _, machine_id in keyed)
+    if event.kind.startswith("routing.") and not isinstance(event, ReflectorsPinned):
+        return 0
     return 1
+
+
+@settings(deadline=None)
+@given(histories)
+def test_routing_records_are_those_that_follow_and_only_what_differs_is_written(history: History) -> None:
+    oracle = RoutingOracle()
+    for event, derived in zip(history.events, _derive(history), strict=True):
+        before = oracle.records()
+        oracle.apply(event)
+        after = oracle.records()
+        written = {one.subject: one.record.body for one in derived.records if is_about_routing(one.subject)}
+        purged = {subject for subject in before if any(subject.startswith(one.rstrip("*")) for one in derived.purges)}
+        assert len(written) == sum(is_about_routing(one.subject) for one in derived.records), "each is written once"
+        for subject in (before.keys() | after.keys()) - purged:
+            if before.get(subject) != after.get(subject):
+                assert written.pop(subject) == after.get(subject)
+        if isinstance(event, MachineUnrouted | NetworkUnrouted | GatewaySet):
+            written = {subject: body for subject, body in written.items() if "routing.gateway" not in subject}
+        if written:
+            assert written.keys() == {oracle.item_of(event)}, "people's own records are written again"
 
 
 @given(histories)

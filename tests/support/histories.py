@@ -15,6 +15,7 @@ from events.domain import (
     ACCESS_ID,
     GENESIS_HASH,
     REGISTRY_ID,
+    ROUTING_ID,
     AccountCreated,
     AccountDeleted,
     AccountRoleSet,
@@ -25,6 +26,7 @@ from events.domain import (
     BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    GatewaySet,
     KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
@@ -35,12 +37,25 @@ from events.domain import (
     MachinesAssigned,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
     NetworkRenamed,
+    NetworkUnrouted,
+    PolicyCreated,
+    PolicyDeleted,
+    PolicyUpdated,
+    ReflectorsPinned,
+    RouteCreated,
+    RouteDeleted,
     RouteReflectorModeSet,
+    RouteUpdated,
+    VipCreated,
+    VipDeleted,
+    VipUpdated,
 )
+from events.routing import HealthCheck, Policy, PolicyRule
 from events.trust.keys import encode_public
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,6 +75,17 @@ class History:
         """The identity keys of the machines that have enrolled and were not revoked."""
         self.accounts: dict[UUID, set[UUID]] = {}
         """Each account's API tokens."""
+        self.routes: dict[UUID, list[UUID]] = {}
+        """Each route's machines."""
+        self.vips: dict[UUID, list[UUID]] = {}
+        self.policies: dict[UUID, tuple[list[UUID], list[UUID]]] = {}
+        """Each policy's networks and machines."""
+        self.directions: dict[UUID, str] = {}
+        """Each policy's direction."""
+        self.gateways: dict[UUID, list[UUID]] = {}
+        """By machine."""
+        self.pins: dict[UUID, list[UUID]] = {}
+        """By network."""
         self._sessions: defaultdict[UUID, set[UUID]] = defaultdict(set)
         """The sessions that were begun with each API token."""
         self._revoked: set[UUID] = set()
@@ -102,9 +128,15 @@ class History:
 
     def delete_network(self, network_id: UUID) -> None:
         members = self.networks.pop(network_id)
+        # The two are written together; whoever reads them must not mind in which order.
+        is_first = self._random.random() < 0.5
+        if is_first:
+            self._unroute_network(network_id)
         self._record(NetworkDeleted, REGISTRY_ID, network_id=network_id, name="gone", machine_count=len(members))
         if self._default == network_id:
             self._default = None
+        if not is_first:
+            self._unroute_network(network_id)
 
     def register_machine(self, hostname: str = "host") -> UUID:
         machine_id = self._uuid()
@@ -126,8 +158,13 @@ class History:
         self._leave_networks(machine_id)
         if machine_id in self.identities:
             self._revoke_identity(machine_id)
+        is_first = self._random.random() < 0.5
+        if is_first:
+            self._unroute_machine(machine_id)
         self._record(MachineDeleted, machine_id, machine_id=machine_id, hostname="host")
         self.machines.remove(machine_id)
+        if not is_first:
+            self._unroute_machine(machine_id)
 
     def assign(self, network_id: UUID, *machine_ids: UUID) -> None:
         members = self.networks[network_id]
@@ -198,6 +235,97 @@ class History:
         """Out of its networks first."""
         self._leave_networks(machine_id)
         self._revoke_identity(machine_id)
+        self._unroute_machine(machine_id)
+
+    def set_route(
+        self,
+        *machine_ids: UUID,
+        route_id: UUID | None = None,
+        prefixes: tuple[str, ...] = ("192.168.0.0/24",),
+        enabled: bool = True,
+    ) -> UUID:
+        """A new route, or as it is now."""
+        kind = RouteCreated if route_id is None else RouteUpdated
+        route_id = route_id or self._uuid()
+        self._record(
+            kind,
+            ROUTING_ID,
+            route_id=route_id,
+            name=f"route-{route_id.hex[:8]}",
+            enabled=enabled,
+            prefixes=tuple(IPv4Network(prefix) for prefix in prefixes),
+            machine_ids=machine_ids,
+        )
+        self.routes[route_id] = list(machine_ids)
+        return route_id
+
+    def delete_route(self, route_id: UUID) -> None:
+        self._record(RouteDeleted, ROUTING_ID, route_id=route_id, name="gone")
+        del self.routes[route_id]
+
+    def set_vip(
+        self, *machine_ids: UUID, vip_id: UUID | None = None, address: str = "203.0.113.10", enabled: bool = True
+    ) -> UUID:
+        """A new virtual IP, or as it is now."""
+        kind = VipCreated if vip_id is None else VipUpdated
+        vip_id = vip_id or self._uuid()
+        self._record(
+            kind,
+            ROUTING_ID,
+            vip_id=vip_id,
+            name=f"vip-{vip_id.hex[:8]}",
+            enabled=enabled,
+            address=IPv4Address(address),
+            health_check=HealthCheck(type="tcp", target="80"),
+            machine_ids=machine_ids,
+        )
+        self.vips[vip_id] = list(machine_ids)
+        return vip_id
+
+    def delete_vip(self, vip_id: UUID) -> None:
+        self._record(VipDeleted, ROUTING_ID, vip_id=vip_id, name="gone")
+        del self.vips[vip_id]
+
+    def set_policy(
+        self,
+        direction: str = "import",
+        networks: tuple[UUID, ...] = (),
+        machines: tuple[UUID, ...] = (),
+        policy_id: UUID | None = None,
+        local_pref: int | None = None,
+    ) -> UUID:
+        """A new route policy, or as it is now."""
+        kind = PolicyCreated if policy_id is None else PolicyUpdated
+        policy_id = policy_id or self._uuid()
+        self._record(
+            kind,
+            ROUTING_ID,
+            policy_id=policy_id,
+            name=f"policy-{policy_id.hex[:8]}",
+            description="",
+            policy=Policy(direction=direction, local_pref=local_pref, rules=(PolicyRule(sequence=10),)),
+            network_ids=networks,
+            machine_ids=machines,
+        )
+        self.policies[policy_id] = (list(networks), list(machines))
+        self.directions[policy_id] = direction
+        return policy_id
+
+    def delete_policy(self, policy_id: UUID) -> None:
+        self._record(PolicyDeleted, ROUTING_ID, policy_id=policy_id, name="gone")
+        del self.policies[policy_id]
+
+    def set_gateway(self, machine_id: UUID, *network_ids: UUID) -> None:
+        self._record(GatewaySet, ROUTING_ID, machine_id=machine_id, network_ids=network_ids)
+        self.gateways[machine_id] = list(network_ids)
+        if not network_ids:
+            del self.gateways[machine_id]
+
+    def pin_reflectors(self, network_id: UUID, *machine_ids: UUID) -> None:
+        self._record(ReflectorsPinned, ROUTING_ID, network_id=network_id, machine_ids=machine_ids)
+        self.pins[network_id] = list(machine_ids)
+        if not machine_ids:
+            del self.pins[network_id]
 
     def create_account(self, role: str = "operator") -> UUID:
         account_id = self._uuid()
@@ -276,7 +404,79 @@ class History:
                 lambda: self.set_transit(pick(machines), pick(("auto", "always", "never"))),
                 lambda: self.delete_machine(pick(self.machines)),
             ]
-        pick(possible + self._access_steps())()
+        pick(possible + self._access_steps() + self._routing_steps(networks, machines))()
+
+    def _routing_steps(self, networks: list[UUID], machines: list[UUID]) -> list[Any]:
+        pick = self._random.choice
+
+        def some(items: list[UUID], most: int = 3) -> tuple[UUID, ...]:
+            return tuple(self._random.sample(items, min(len(items), self._random.randint(0, most))))
+
+        def prefixes() -> tuple[str, ...]:
+            return tuple(f"192.168.{number}.0/24" for number in sorted(self._random.sample(range(6), 2)))
+
+        def address() -> str:
+            return f"203.0.113.{self._random.randint(1, 5)}"
+
+        def policy(policy_id: UUID | None = None) -> None:
+            direction, preference = pick(("import", "export")), pick((None, 50))
+            others = [one for one in self.policies if one != policy_id and self.directions[one] == direction]
+            taken = {each for one in others for named in self.policies[one] for each in named}
+            free = [[each for each in items if each not in taken] for items in (networks, machines)]
+            self.set_policy(direction, some(free[0]), some(free[1]), policy_id, preference)
+
+        possible: list[Any] = []
+        if machines:
+            possible += [
+                lambda: self.set_route(*some(machines), prefixes=prefixes(), enabled=pick((True, True, False))),
+                lambda: self.set_vip(*some(machines), address=address()),
+                policy,
+                lambda: self.set_gateway(pick(machines), *some(networks)),
+                lambda: self.set_gateway(pick(machines), *networks[:3]),
+            ]
+        if networks:
+            possible.append(lambda: self.pin_reflectors(pick(networks), *some(machines)))
+        if self.routes:
+            possible += [
+                lambda: self.set_route(*some(machines), route_id=pick(list(self.routes)), prefixes=prefixes()),
+                lambda: self.delete_route(pick(list(self.routes))),
+            ]
+        if self.vips:
+            possible += [
+                lambda: self.set_vip(
+                    *some(machines), vip_id=pick(list(self.vips)), address=address(), enabled=pick((True, False))
+                ),
+                lambda: self.delete_vip(pick(list(self.vips))),
+            ]
+        if self.policies:
+            possible += [
+                lambda: policy(pick(list(self.policies))),
+                lambda: self.delete_policy(pick(list(self.policies))),
+            ]
+        return possible
+
+    def _unroute_machine(self, machine_id: UUID) -> None:
+        """Out of everything that names it; nothing happens where nothing does."""
+        lists = [*self.routes.values(), *self.vips.values(), *(each[1] for each in self.policies.values())]
+        named = [each for each in (*lists, *self.pins.values()) if machine_id in each]
+        if not named and machine_id not in self.gateways:
+            return
+        self._record(MachineUnrouted, ROUTING_ID, machine_id=machine_id)
+        for each in named:
+            each.remove(machine_id)
+        self.gateways.pop(machine_id, None)
+        self.pins = {network_id: pinned for network_id, pinned in self.pins.items() if pinned}
+
+    def _unroute_network(self, network_id: UUID) -> None:
+        lists = (*(one[0] for one in self.policies.values()), *self.gateways.values())
+        named = [each for each in lists if network_id in each]
+        if not named and network_id not in self.pins:
+            return
+        self._record(NetworkUnrouted, ROUTING_ID, network_id=network_id)
+        for each in named:
+            each.remove(network_id)
+        self.gateways = {machine_id: crossed for machine_id, crossed in self.gateways.items() if crossed}
+        self.pins.pop(network_id, None)
 
     def _access_steps(self) -> list[Any]:
         pick = self._random.choice

@@ -221,7 +221,7 @@ def test_a_deleted_network_is_one_tombstone_whatever_its_size(run: Run) -> None:
     derived = run.derived()
     (tombstone,) = derived.records
     assert (tombstone.subject, tombstone.record.body, tombstone.record.revision) == (network_info(network_id), None, 7)
-    assert derived.purges == [f"state.network.{network_id}.peer.*"]
+    assert derived.purges == [f"state.network.{network_id}.{each}.*" for each in ("peer", "announcement", "policy")]
 
 
 def test_a_membership_of_a_deleted_network_stays_until_its_machine_has_a_newer_record(
@@ -244,7 +244,7 @@ def test_a_deleted_machine_leaves_one_tombstone(joined: tuple[Run, UUID, UUID]) 
     derived = run.derived()
     last = derived.records[-1]
     assert (last.subject, last.record.body, last.record.revision) == (machine_info(machine_id), None, 4)
-    assert derived.purges == [f"state.machine.{machine_id}.network.*"]
+    assert derived.purges == [f"state.machine.{machine_id}.network.*", f"state.machine.{machine_id}.routing"]
 
 
 def test_an_event_is_applied_once(joined: tuple[Run, UUID, UUID]) -> None:
