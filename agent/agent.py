@@ -21,6 +21,7 @@ from nats.aio.client import Client
 from agent.access import Connect, Door
 from agent.backoff import Backoff
 from agent.believing import ASK_TIMEOUT, Belief
+from agent.bgp.routing import Gear, Routing
 from agent.connection import Connection
 from agent.context import Context, Options
 from agent.desired import Locality
@@ -62,11 +63,12 @@ class Agent:
         surroundings: Surroundings,
         rules: Rules | None = None,
         probing: Probing | None = None,
+        gear: Gear | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """With a door only signed records are believed, and the machine's access is renewed there. With `rules` the
-        machine may be a transit; with `probing` it finds out how it reaches its peers. `on_ready` is called once the
-        interfaces are first as the store says."""
+        machine may be a transit; with `probing` it finds out how it reaches its peers; with `gear` it has a part in
+        BGP. `on_ready` is called once the interfaces are first as the store says."""
         self.machine_id = machine_id
         self.networks: dict[UUID, Network] = {}
         """The networks that the machine is in, by id."""
@@ -78,6 +80,8 @@ class Agent:
         self._surroundings = surroundings
         self._rules = rules
         self._probing = probing
+        self._gear = gear
+        self._routing: Routing | None = None
         self._on_ready = on_ready
         self._locality = Locality()
         self._greeting: asyncio.Task[None] | None = None
@@ -92,7 +96,8 @@ class Agent:
 
         What nobody foresaw ends it with an exception group; tunnels stay up then, too.
         """
-        thread = ThreadPoolExecutor(1, "devices") if self._devices.blocking or self._surroundings.blocking else None
+        is_blocking = self._devices.blocking or self._surroundings.blocking or self._gear is not None
+        thread = ThreadPoolExecutor(1, "devices") if is_blocking else None
         try:
             async with asyncio.TaskGroup() as group:
                 self._open(group, thread)
@@ -143,7 +148,7 @@ class Agent:
             belief=belief,
             store=self._store,
             spawn=spawn,
-            wishes=Wishes(self._flush_soon, self._wake.set, self._joined, self._doubted),
+            wishes=Wishes(self._flush_soon, self._wake.set, self._routed, self._joined, self._doubted),
         )
         self._context = Context(
             machine_id=self.machine_id,
@@ -159,9 +164,13 @@ class Agent:
             belief=belief,
             dropped=self._heart.owe,
             reports=Reports(boot_id),
+            routed=self._routed,
             probing=self._probing,
         )
         self._transit = Transit(self._rules, run)
+        if self._gear is not None:
+            duties = self._memberships
+            self._routing = Routing(self._gear, self._context, networks=self.networks, duties=lambda: duties.routing)
         self._guidance = Guidance(
             self.machine_id,
             belief=belief,
@@ -185,11 +194,17 @@ class Agent:
             self._flush.cancel()
         for network in self.networks.values():
             network.hush()
+        if self._routing is not None:
+            self._routing.hush()
         if self._options.down_on_exit:
+            if self._routing is not None:
+                await self._routing.lift()
             for network in self.networks.values():
                 with suppress(DeviceError):
                     await self._context.run(self._devices.remove, network.interface)
             await self._transit.lift()
+        if self._routing is not None:
+            await self._routing.close()
         await self._context.run(self._devices.close)
         await self._context.run(self._surroundings.close)
         if thread is not None:
@@ -203,6 +218,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         due = loop.time()
         is_first = True
+        if self._routing is not None:
+            await self._routing.begin()
         while True:
             self._wake.clear()
             is_full = loop.time() >= due
@@ -213,6 +230,8 @@ class Agent:
                 due = min(due, loop.time() + _RETRY_AFTER)
             if is_first:
                 is_first = False
+                if self._routing is not None:
+                    self._context.spawn(self._routing.live())
                 self._on_ready()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
@@ -237,15 +256,20 @@ class Agent:
         network = Network(membership, self._locality, self._context)
         self.networks[membership.network_id] = network
         self._allow(network)
+        if self._routing is not None:
+            self._routing.join(network)
         client = self._connection.client
         if client is not None and self._connection.may_hear(membership.network_id):
-            await network.attach(client)
+            await self._attach(client, network)
             network.resync()
+            self._resync_routing()
 
     async def _leave(self, network: Network) -> bool:
         self._log.info("leaving a network", network=str(network.network_id), interface=network.interface)
         del self.networks[network.network_id]
         await network.stop()
+        if self._routing is not None:
+            await self._routing.leave(network.network_id)
         return await self._clear_away(network.network_id)
 
     async def _clear_away(self, network_id: UUID) -> bool:
@@ -299,7 +323,12 @@ class Agent:
         may_hear = self._connection.may_hear
         networks = [network for network in self.networks.values() if may_hear(network.network_id)]
         own = self._memberships.attach(client), self._guidance.attach(client)
-        await asyncio.gather(*own, *(network.attach(client) for network in networks))
+        await asyncio.gather(*own, *(self._attach(client, network) for network in networks))
+
+    async def _attach(self, client: Client, network: Network) -> None:
+        await network.attach(client)
+        if self._routing is not None:
+            await self._routing.attach(client, network.network_id)
 
     def renewed(self, access: Access) -> None:
         """See `agent.connection.User.renewed`."""
@@ -353,6 +382,15 @@ class Agent:
         self._guidance.resync()
         for network in self.networks.values():
             network.resync()
+        self._resync_routing()
+
+    def _resync_routing(self) -> None:
+        if self._routing is not None:
+            self._routing.resync()
+
+    def _routed(self) -> None:
+        if self._routing is not None:
+            self._routing.stir()
 
     # -- the networks underneath
 

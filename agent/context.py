@@ -62,5 +62,8 @@ class Context:
     """Says that an interface has lost a peer that the records have no more."""
     reports: Reports
     """Orders what is reported of links."""
+    routed: Callable[[], None] = lambda: None
+    """Says that what a network's records say of BGP, or who its members are and how they are reached, may have
+    changed."""
     probing: Probing | None = None
     """None where nothing is probed."""

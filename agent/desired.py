@@ -73,11 +73,15 @@ class Desired:
     transit_addresses: frozenset[str] = frozenset()
     transit_routes: frozenset[Route] = frozenset()
     """To transit addresses, and to peers that are reached through transit machines."""
+    mark: int = 0
+    """What the packets of WireGuard itself are marked with; 0 for nothing."""
+    vips: frozenset[str] = frozenset()
+    """The addresses of virtual IPs that were given to the machine."""
 
     @property
     def addresses(self) -> frozenset[str]:
         """All that the interface should have."""
-        return self.transit_addresses | {self.address}
+        return self.transit_addresses | self.vips | {self.address}
 
     @property
     def routes(self) -> frozenset[Route]:

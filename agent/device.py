@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 INTERFACE_PREFIX = "wl-"
 """Every interface that the agent makes begins so; others are never touched."""
 
+OUTER_MARK = 20179
+"""What the packets of WireGuard itself are marked with, and probes: learnt routes are not for them."""
+
 
 def interface_name(network_id: UUID) -> str:
     """The name of a network's interface, 11 characters (Linux allows 15)."""
@@ -93,6 +96,8 @@ class Device:
     """Whoever made them, but for those that the kernel makes by itself for IPv6 addresses."""
     peers: Mapping[str, Peer] = field(default_factory=dict)
     """By public key."""
+    mark: int = 0
+    """What the packets of WireGuard itself are marked with; 0 for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,9 @@ class Changes:
     remove_routes: frozenset[Route] = frozenset()
     peers: tuple[PeerChange, ...] = ()
     """In the order in which they are to be made."""
+    mark: int | None = None
+    answering: frozenset[str] = frozenset()
+    """Of the addresses to add, the ones that the machine answers at, but does not send from by itself."""
 
     def __bool__(self) -> bool:
         return self != NO_CHANGES
@@ -135,15 +143,17 @@ NO_CHANGES = Changes()
 
 def merged(*several: Changes) -> Changes:
     """Changes to an interface that is there, one after the other, as one."""
-    add_addresses, remove_addresses = set[str](), set[str]()
+    add_addresses, remove_addresses, answering = set[str](), set[str](), set[str]()
     add_routes, remove_routes = set[Route](), set[Route]()
     peers: list[PeerChange] = []
     for changes in several:
         _follow(add_addresses, remove_addresses, changes.add_addresses, changes.remove_addresses)
         _follow(add_routes, remove_routes, changes.add_routes, changes.remove_routes)
+        answering |= changes.answering
         peers += changes.peers
     return Changes(
         add_addresses=frozenset(add_addresses),
+        answering=frozenset(answering),
         remove_addresses=frozenset(remove_addresses),
         add_routes=frozenset(add_routes),
         remove_routes=frozenset(remove_routes),

@@ -47,6 +47,7 @@ class KernelDevices:
         return Device(
             private_key=None if private_key in {"", _NO_KEY} else private_key,
             listen_port=parts[0].get_attr("WGDEVICE_A_LISTEN_PORT") or 0,
+            mark=parts[0].get_attr("WGDEVICE_A_FWMARK") or 0,
             mtu=link.mtu,
             up=link.up,
             addresses=link.addresses,
@@ -62,6 +63,8 @@ class KernelDevices:
         self._links.prepare(interface, changes)
         if changes.listen_port is not None:
             self._set_port(interface, changes.listen_port)
+        if changes.mark is not None:
+            self._set(interface, fwmark=changes.mark)
         if changes.private_key is not None:
             self._set(interface, private_key=changes.private_key)
         for change in changes.peers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
@@ -18,6 +18,7 @@ from agent.device import INTERFACE_PREFIX, Changes, DeviceError, Route
 
 _MAIN_TABLE = 254
 _SCOPE_LINK = 253
+_SCOPE_HOST = 254
 _IFF_UP = 1
 _PROTOCOL_KERNEL = 2
 _PROTOCOL_STATIC = 4
@@ -119,7 +120,7 @@ class Links:
                 self._netlink.link("set", index=index, mtu=changes.mtu)
             if changes.up:
                 self._netlink.link("set", index=index, state="up")
-        self._change_addresses("add", name, index, added)
+        self._change_addresses("add", name, index, added, changes.answering)
 
     def finish(self, name: str, changes: Changes) -> None:
         """Make the changes to IPv6 addresses and to routes, and take addresses away, after the changes to WireGuard.
@@ -138,19 +139,23 @@ class Links:
         self._change_addresses("del", name, index, changes.remove_addresses)
         self._check_routes(name, index, changes)
 
-    def _change_addresses(self, action: str, name: str, index: int, addresses: Iterable[str]) -> None:
+    def _change_addresses(
+        self, action: str, name: str, index: int, addresses: Iterable[str], answering: Set[str] = frozenset()
+    ) -> None:
+        """`answering` are those that the system is not to choose as a packet's source."""
         harmless = errno.EEXIST if action == "add" else errno.EADDRNOTAVAIL
         for address in sorted(addresses):
             interface = ip_interface(address)
+            options: dict[str, Any] = {"scope": _SCOPE_HOST} if address in answering else {}
+            if (action, interface.version) == ("add", 6):
+                options["flags"] = _NO_DETECTION | _NO_PREFIX_ROUTE
             with refusals(f"{action} the address {address} on {name}", harmless=harmless):
                 self._netlink.addr(
                     action,
                     index=index,
                     address=str(interface.ip),
                     prefixlen=interface.network.prefixlen,
-                    **(
-                        {"flags": _NO_DETECTION | _NO_PREFIX_ROUTE} if (action, interface.version) == ("add", 6) else {}
-                    ),
+                    **options,
                 )
 
     def _change_routes(self, name: str, index: int, changes: Changes) -> None:

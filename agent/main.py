@@ -24,6 +24,8 @@ import structlog
 from agent.access import Connect, open_bus, secured_bus
 from agent.agent import Agent
 from agent.backends import choose
+from agent.bgp.gear import NOT_WANTED, clean_up, gear_for
+from agent.bgp.routing import Gear
 from agent.context import KEY_MAX_AGE, Options
 from agent.desired import DEFAULT_MTU
 from agent.device import Devices
@@ -129,6 +131,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help=f"days after which a WireGuard key gives way to a new one; 0 for never (default {KEY_MAX_AGE / _DAY:g})",
     )
     parser.add_argument("--backend", choices=("auto", "kernel", "wireguard-go"), default="auto")
+    parser.add_argument("--no-bgp", action="store_true", help="announce and learn no routes")
     parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--down-on-exit", action="store_true", help="take the tunnels down at the end")
@@ -199,7 +202,8 @@ def _run(parsed: argparse.Namespace) -> int:
         else:
             log.info("starting", bus=parsed.nats)
             door, connect = None, open_bus(parsed.nats, name, machine_id)
-        asyncio.run(_live(machine_id, options, connect=connect, door=door, devices=devices, store=store))
+        gear = gear_for(machine_id, NOT_WANTED if parsed.no_bgp else "")
+        asyncio.run(_live(machine_id, options, connect=connect, door=door, devices=devices, store=store, gear=gear))
     return 0
 
 
@@ -223,6 +227,7 @@ async def _live(
     door: EnrolledDoor | None,
     devices: Devices,
     store: DiskStore,
+    gear: Gear,
 ) -> None:
     agent = Agent(
         machine_id,
@@ -234,6 +239,7 @@ async def _live(
         surroundings=SystemSurroundings(),
         rules=Forwarding(),
         probing=Probing(ProbeSocket),
+        gear=gear,
         on_ready=lambda: notify("READY=1"),
     )
 
@@ -266,10 +272,25 @@ def _status(parsed: argparse.Namespace) -> int:
 
 
 def _leave(parsed: argparse.Namespace) -> int:
-    leave(_existing(parsed.state_dir), Service(_say), _say)
+    folder = _existing(parsed.state_dir)
+    machine_id = _machine_id(folder)
+    leave(folder, Service(_say), _say)
+    if machine_id is not None:
+        clean_up(machine_id)
     with suppress(NoTransitError):
         Forwarding().remove()
     return 0
+
+
+def _machine_id(folder: Path) -> UUID | None:
+    """The machine whose state lies here; None where no agent has run yet."""
+    if not (folder / STORE_FILE).exists():
+        return None
+    store = DiskStore(folder)
+    try:
+        return store.machine_id()
+    finally:
+        store.close()
 
 
 def _existing(state_dir: Path) -> Path:

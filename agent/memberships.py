@@ -15,8 +15,8 @@ from agent.follow import Update
 from agent.listening import Listener, Spawn
 from agent.store import Store
 from agent.trust import Entry, why_unusable
-from events.records import MachineRecord, MembershipRecord, Record
-from events.subjects import machine_membership, scope
+from events.records import MachineRecord, MembershipRecord, Record, RoutingRecord
+from events.subjects import machine_membership, machine_routing, scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Wishes:
     """The store wants a flush."""
     changed: Callable[[], None]
     """The machine is in other networks, or its own record is another."""
+    routed: Callable[[], None]
+    """The machine is to do something else about routes and virtual IPs."""
     joined: Callable[[UUID], None]
     """The machine is in this network, which may be news."""
     doubted: Callable[[], None]
@@ -41,8 +43,11 @@ class Memberships:
         """By network."""
         self.machine: MachineRecord | None = None
         """The machine's own record."""
+        self.routing: RoutingRecord | None = None
+        """What the machine is to do about routes and virtual IPs; None for nothing."""
         self._machine_id = machine_id
         self._scope = scope("machine", machine_id)
+        self._routing_subject = machine_routing(machine_id)
         self._belief = belief
         self._store = store
         self._wishes = wishes
@@ -107,6 +112,8 @@ class Memberships:
         if update.keep is not None:
             kept = {_network_of(subject) for subject in update.keep}
             self.records = {n: record for n, record in self.records.items() if n in kept}
+            if self._routing_subject not in update.keep:
+                self._route(None)
             self._store.retain(self._scope, update.keep)
             self._wishes.changed()
         self._store.set_revision(self._scope, update.revision)
@@ -123,6 +130,10 @@ class Memberships:
                 self.machine = machine
             case MembershipRecord() as membership:
                 self._take_membership(membership)
+            case RoutingRecord() as routing:
+                self._route(routing)
+            case None if subject == self._routing_subject:
+                self._route(None)
             case None:
                 network_id = _network_of(subject)
                 if network_id is None:
@@ -130,6 +141,10 @@ class Memberships:
                 else:
                     self.records.pop(network_id, None)
         self._wishes.changed()
+
+    def _route(self, routing: RoutingRecord | None) -> None:
+        self.routing = routing
+        self._wishes.routed()
 
     def _take_membership(self, membership: MembershipRecord) -> None:
         if why := why_unusable(membership):

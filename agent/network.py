@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from random import SystemRandom
 from typing import Any
@@ -15,6 +15,8 @@ from nats.aio.client import Client
 from pydantic import ValidationError
 
 from agent.announcing import Announcer
+from agent.bgp.duties import Place
+from agent.bgp.words import Words
 from agent.context import Context
 from agent.desired import Locality
 from agent.device import Changes, DeviceError, PeerChange, PortTakenError, interface_name, merged
@@ -22,6 +24,7 @@ from agent.follow import Update
 from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import Listener
+from agent.paths import nested_mtu
 from agent.plan import diff, next_endpoints
 from agent.reaching import Reaching
 from agent.store import NextKey, Tunnel
@@ -30,8 +33,10 @@ from agent.trust import Entry
 from agent.view import Increment, NetworkView
 from events.commands import MAX_ENDPOINTS
 from events.records import (
+    AnnouncementRecord,
     MembershipRecord,
     MembershipRequest,
+    NetworkPolicyRecord,
     NetworkRecord,
     PathRecord,
     PeerRecord,
@@ -55,6 +60,8 @@ class Network:
         self.name = ""
         self.needs_compare = True
         """Whether the interface may not be as it should."""
+        self.words = Words()
+        """What the network's records say of BGP."""
         self._context = context
         self._scope = scope("network", self.network_id)
         self._tunnel = self._take_tunnel()
@@ -189,6 +196,8 @@ class Network:
                 self._reaching.seek(machine_id)
             if self._context.machine_id not in kept:
                 self.view.drop(self._context.machine_id)
+            self.words.retain(update.keep)
+            self._context.routed()
             store.retain(self._scope, update.keep)
         store.set_revision(self._scope, update.revision)
         self._context.wrote()
@@ -212,13 +221,17 @@ class Network:
                     self.announce()
             case NetworkRecord() as network:
                 self.name = network.name
+            case AnnouncementRecord() | NetworkPolicyRecord() as word:
+                self.words.put(subject, word)
             case None if subject.endswith(".info"):
                 self._context.deleted(self.network_id)
             case None:
+                self.words.drop(subject)
                 machine_id = _machine_of(subject)
                 if machine_id is not None:
                     self._change(self.view.drop(machine_id))
                     self._reaching.seek(machine_id)
+        self._context.routed()
 
     def _change(self, increment: Increment, machine_id: UUID | None = None) -> None:
         if increment.refusal:
@@ -289,6 +302,7 @@ class Network:
                     break
                 else:
                     self._is_up = True
+                    self._context.routed()
                     self._probe()
                     self.announce()
                     return True
@@ -350,10 +364,12 @@ class Network:
         if not self._may_nest:
             return
         self._change(self.view.put_path(word) if isinstance(word, PathRecord) else self.view.put_relay(word))
+        self._context.routed()
 
     def disregard(self, kind: str, peer_id: UUID) -> None:
         """See `Walker.disregard`."""
         self._change(self.view.drop_path(peer_id) if kind == "path" else self.view.drop_relay(peer_id))
+        self._context.routed()
 
     def allow(self, may_nest: bool, is_transit: bool) -> bool:
         """Whether this machine may use transit addresses, and whether it may be a transit. Returns whether it may now
@@ -366,6 +382,38 @@ class Network:
             for change in self.view.forget_paths():
                 self._change(change)
         return may_nest and not had
+
+    # -- routes
+
+    @property
+    def place(self) -> Place:
+        """This machine's place here, as far as BGP needs it."""
+        view = self.view
+        return Place(
+            network_id=self.network_id,
+            cidr=view.network_cidr,
+            interface=self.interface,
+            address=view.address,
+            members={machine_id: member.address for machine_id, member in view.members.items() if member.allowed_ip},
+            words=self.words,
+            narrow=frozenset(view.paths.reached()),
+            narrow_mtu=nested_mtu(view.mtu),
+        )
+
+    def route(self, owners: Mapping[str, UUID]) -> None:
+        """These prefixes lie behind these members, and no others."""
+        self._change(self.view.learn(owners))
+
+    def answer(self, vips: frozenset[str], mark: int) -> None:
+        """Have these addresses of virtual IPs, and mark the packets of WireGuard itself so."""
+        if (self.view.vips, self.view.mark) != (vips, mark):
+            self.view.vips, self.view.mark = vips, mark
+            self.compare()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the interface is there."""
+        return self._is_up
 
     @property
     def listen_port(self) -> int:

@@ -13,6 +13,7 @@ from agent.device import Changes, Device, DeviceError, Peer, PeerChange, PortTak
 class _Interface:
     private_key: str | None = None
     listen_port: int = 0
+    mark: int = 0
     mtu: int = 1420
     up: bool = False
     addresses: frozenset[str] = frozenset()
@@ -43,6 +44,7 @@ class RecordingDevices:
         return Device(
             private_key=found.private_key,
             listen_port=found.listen_port,
+            mark=found.mark,
             mtu=found.mtu,
             up=found.up,
             addresses=found.addresses,
@@ -68,6 +70,8 @@ class RecordingDevices:
             if changes.listen_port in self.taken_ports:
                 raise PortTakenError(f"UDP port {changes.listen_port} is taken.")
             found.listen_port = changes.listen_port
+        if changes.mark is not None:
+            found.mark = changes.mark
         if changes.private_key is not None:
             found.private_key = changes.private_key
         for change in changes.peers:

@@ -13,11 +13,12 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 from events.errors import ConflictError, InternalError
-from events.records import LinkState
+from events.fields import Tolerant
+from events.records import LinkState, SpeakerState
 
 FILE_NAME = "agent.db"
 _LOCK_NAME = "lock"
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _SCHEMA = """
 CREATE TABLE machine (machine_id TEXT NOT NULL);
 CREATE TABLE tunnel (network_id TEXT PRIMARY KEY, private_key TEXT NOT NULL, listen_port INTEGER NOT NULL,
@@ -31,6 +32,9 @@ _LINKS = """
 CREATE TABLE link (network_id TEXT NOT NULL, peer_id TEXT NOT NULL, since REAL NOT NULL, state TEXT NOT NULL,
                    PRIMARY KEY (network_id, peer_id)) WITHOUT ROWID;
 """
+_SPEAKER = """
+CREATE TABLE speaker (network_id TEXT PRIMARY KEY, note TEXT NOT NULL) WITHOUT ROWID;
+"""
 _FROM_1 = """
 ALTER TABLE tunnel ADD COLUMN made_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE tunnel ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;
@@ -40,6 +44,9 @@ ALTER TABLE tunnel ADD COLUMN next_generation INTEGER;
 UPDATE tunnel SET made_at = unixepoch();
 """
 """How old the keys are, nobody wrote down then: their age counts from now on."""
+
+_STEPS = ("", _FROM_1, _LINKS, _SPEAKER)
+"""What leads from each version of the schema to the next."""
 
 _TUNNEL_COLUMNS = "private_key, listen_port, made_at, generation, next_key, next_made_at, next_generation"
 
@@ -111,6 +118,16 @@ class LinkNote:
     """Seconds since 1970."""
 
 
+class SpeakerNote(Tolerant):
+    """How BGP does in a network, for people to see."""
+
+    speaker: SpeakerState
+    established: int
+    planned: int
+    vips: tuple[str, ...] = ()
+    """The addresses of the virtual IPs that `speaker.vips` tells of, in the same order."""
+
+
 class Store(Protocol):
     """Where an agent keeps its state. What is written counts once `flush` has returned."""
 
@@ -146,6 +163,9 @@ class Store(Protocol):
 
     def forget_link(self, network_id: UUID, peer_id: UUID) -> None:
         """Forget a link."""
+
+    def note_speaker(self, network_id: UUID, note: SpeakerNote) -> None:
+        """Keep how BGP does in a network."""
 
     def flush(self) -> None:
         """Make what was written last."""
@@ -239,6 +259,9 @@ class MemoryStore:
     def forget_link(self, network_id: UUID, peer_id: UUID) -> None:
         """Keeps nothing."""
 
+    def note_speaker(self, network_id: UUID, note: SpeakerNote) -> None:
+        """Keeps nothing."""
+
     def flush(self) -> None:
         """Nothing to do."""
 
@@ -266,13 +289,10 @@ class DiskStore:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA secure_delete = ON")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
-        elif version == 1:
-            self._db.executescript(f"BEGIN; {_FROM_1} {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
-        elif version == 2:
-            self._db.executescript(f"BEGIN; {_LINKS} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
-        elif version != _SCHEMA_VERSION:
+        if version < _SCHEMA_VERSION:
+            steps = " ".join(_STEPS[version:]) if version else f"{_SCHEMA} {_LINKS} {_SPEAKER}"
+            self._db.executescript(f"BEGIN; {steps} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT")
+        elif version > _SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"it was written by a newer agent (schema {version})")
 
     def machine_id(self, given: UUID | None = None, make: Callable[[], UUID] = uuid4) -> UUID:
@@ -328,11 +348,12 @@ class DiskStore:
 
     def forget_network(self, network_id: UUID) -> None:
         """See `Store.forget_network`."""
-        scope = f"network:{network_id}"
         self._write("DELETE FROM tunnel WHERE network_id = ?", str(network_id))
-        self._write("DELETE FROM scope WHERE scope IN (?, ?)", scope, f"ring:{scope}")
-        self._write("DELETE FROM record WHERE scope = ?", scope)
+        for scope in (f"network:{network_id}", f"bgp:{network_id}"):
+            self._write("DELETE FROM scope WHERE scope IN (?, ?)", scope, f"ring:{scope}")
+            self._write("DELETE FROM record WHERE scope = ?", scope)
         self._write("DELETE FROM link WHERE network_id = ?", str(network_id))
+        self._write("DELETE FROM speaker WHERE network_id = ?", str(network_id))
         self.flush()
 
     def revision(self, scope: str) -> int:
@@ -387,6 +408,15 @@ class DiskStore:
         rows = self._db.execute("SELECT since, state FROM link WHERE network_id = ?", (str(network_id),))
         notes = [LinkNote(LinkState.model_validate_json(state), since) for since, state in rows]
         return {note.link.peer_id: note for note in notes}
+
+    def note_speaker(self, network_id: UUID, note: SpeakerNote) -> None:
+        """See `Store.note_speaker`."""
+        self._write("INSERT OR REPLACE INTO speaker VALUES (?, ?)", str(network_id), note.model_dump_json())
+
+    def speaker(self, network_id: UUID) -> SpeakerNote | None:
+        """What was noted of the BGP speaker in a network."""
+        row = self._db.execute("SELECT note FROM speaker WHERE network_id = ?", (str(network_id),)).fetchone()
+        return SpeakerNote.model_validate_json(row[0]) if row else None
 
     def _write(self, statement: str, *values: str | float | bytes) -> None:
         if not self._db.in_transaction:

@@ -17,21 +17,29 @@ from pydantic import ValidationError
 from events.cidr import parse_network_cidr
 from events.errors import InvalidCidrError
 from events.records import (
+    AnnouncementRecord,
+    BgpPlanRecord,
     MachineRecord,
     MembershipRecord,
+    NetworkPolicyRecord,
     NetworkRecord,
     PathRecord,
     PeerRecord,
     Record,
     RelayRecord,
+    RoutingRecord,
 )
 from events.subjects import (
     PATHS_PREFIX,
     STATE_PREFIX,
+    bgp_plan,
     machine_info,
     machine_membership,
+    machine_routing,
+    network_announcement,
     network_info,
     network_peer,
+    network_policy,
     path,
     relay,
     scope_of,
@@ -132,17 +140,24 @@ def _is_of(scope: str, subject: str) -> bool:
     """Whether a subject is one of those that a network's or machine's scope has."""
     try:
         prefix, kind, _, *rest = subject.split(".")
-        if scope_of(subject) != scope or prefix != (PATHS_PREFIX if kind == "paths" else STATE_PREFIX):
+        if scope_of(subject) != scope or prefix != (PATHS_PREFIX if kind in {"paths", "bgp"} else STATE_PREFIX):
             return False
-        match kind, rest:
-            case (("network" | "machine"), ["info"]):
-                return True
-            case ("network", ["peer", item]) | ("machine", ["network", item]):
-                return str(UUID(item)) == item
-            case ("paths", [("path" | "relay"), network, peer]):
-                return str(UUID(network)) == network and str(UUID(peer)) == peer
+        return _is_placed(kind, rest)
     except ValueError:
         return False
+
+
+def _is_placed(kind: str, rest: list[str]) -> bool:
+    """Whether this may follow a scope in a subject. Raises ValueError where it should hold an id and does not."""
+    match kind, rest:
+        case (("network" | "machine"), ["info"]) | ("machine", ["routing"]) | ("bgp", ["plan"]):
+            return True
+        case ("network", ["policy", direction]):
+            return direction in {"import", "export"}
+        case ("network", [("peer" | "announcement"), item]) | ("machine", ["network", item]):
+            return str(UUID(item)) == item
+        case ("paths", [("path" | "relay"), network, peer]):
+            return str(UUID(network)) == network and str(UUID(peer)) == peer
     return False
 
 
@@ -153,6 +168,10 @@ _SUBJECTS: dict[type[Any], Callable[[Any], str]] = {
     MembershipRecord: lambda membership: machine_membership(membership.machine_id, membership.network_id),
     PathRecord: lambda way: path(way.machine_id, way.network_id, way.peer_id),
     RelayRecord: lambda passage: relay(passage.machine_id, passage.network_id, passage.peer_id),
+    AnnouncementRecord: lambda said: network_announcement(said.network_id, said.machine_id),
+    NetworkPolicyRecord: lambda said: network_policy(said.network_id, said.policy.direction),
+    RoutingRecord: lambda duties: machine_routing(duties.machine_id),
+    BgpPlanRecord: lambda plan: bgp_plan(plan.network_id),
 }
 
 

@@ -21,6 +21,7 @@ class Tunnel:
     private_key: str | None = field(repr=False)
     listen_port: int
     peers: dict[str, Peer]
+    mark: int = 0
 
 
 def encode_set(changes: Changes, throwaway_key: str) -> bytes:
@@ -33,6 +34,8 @@ def encode_set(changes: Changes, throwaway_key: str) -> bytes:
         lines.append(f"private_key={_hex(changes.private_key)}")
     if changes.listen_port is not None:
         lines.append(f"listen_port={changes.listen_port}")
+    if changes.mark is not None:
+        lines.append(f"fwmark={changes.mark}")
     for change in changes.peers:
         lines += _peer_lines(change, throwaway_key)
     return "\n".join(["set=1", *lines, "", ""]).encode() if lines else b""
@@ -68,7 +71,7 @@ def parse_error(answer: bytes) -> int:
 def parse_get(answer: bytes) -> Tunnel:
     """The interface that an answer to `GET` describes."""
     private_key: str | None = None
-    listen_port = 0
+    listen_port = mark = 0
     peers: dict[str, Peer] = {}
     current = ""
     for line in answer.decode().splitlines():
@@ -80,9 +83,11 @@ def parse_get(answer: bytes) -> Tunnel:
             private_key = None if set(value) == {"0"} else _base64(value)
         elif name == "listen_port":
             listen_port = int(value)
+        elif name == "fwmark":
+            mark = int(value)
         elif current:
             peers[current] = _with(peers[current], name, value)
-    return Tunnel(private_key, listen_port, peers)
+    return Tunnel(private_key, listen_port, peers, mark)
 
 
 def _with(peer: Peer, name: str, value: str) -> Peer:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
-from agent.paths import Paths, Turn, Way, nested_mtu
+from agent.paths import Paths, Shift, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
@@ -95,6 +95,10 @@ class NetworkView:
         self.locality = Locality()
         self.is_probed = False
         """Whether probes find the peers' endpoints: their records then only name candidates."""
+        self.mark = 0
+        """What the packets of WireGuard itself are marked with."""
+        self.vips: frozenset[str] = frozenset()
+        """The addresses of virtual IPs that were given to this machine."""
         self.is_transit = False
         """Whether others' traffic may go through this machine."""
         self.own: PeerRecord | None = None
@@ -102,6 +106,8 @@ class NetworkView:
         self.members: dict[UUID, Member] = {}
         self.paths = Paths(network_id, machine_id)
         self._transit = IPv6Network(self.paths.prefix)
+        self._learnt: dict[str, UUID] = {}
+        self._learnt_from: dict[UUID, set[str]] = {}
         self._astray: set[UUID] = set()
         self._silence = Silence()
         self._by_address: dict[IPv4Address, UUID] = {}
@@ -171,6 +177,16 @@ class NetworkView:
             yield self.drop_path(peer_id)
         for peer_id in self.paths.relaying():
             yield self.drop_relay(peer_id)
+
+    def learn(self, owners: Mapping[str, UUID]) -> Increment:
+        """These prefixes lie behind members, and no others: a prefix that was behind another one moves over."""
+        before, self._learnt = self._learnt, dict(owners)
+        self._learnt_from = {}
+        for prefix, machine_id in owners.items():
+            self._learnt_from.setdefault(machine_id, set()).add(prefix)
+        moved = sorted(prefix for prefix in before.keys() | owners.keys() if before.get(prefix) != owners.get(prefix))
+        shifts = tuple(Shift(prefix, before.get(prefix), owners.get(prefix)) for prefix in moved)
+        return Increment(self._obey(Turn(shifts)))
 
     # -- what probes find
 
@@ -256,6 +272,8 @@ class NetworkView:
             transit_prefix=self.paths.prefix,
             transit_addresses=self.paths.addresses,
             transit_routes=frozenset(routes),
+            mark=self.mark,
+            vips=self.vips,
         )
 
     def allowed_ips(self, machine_id: UUID) -> frozenset[str]:
@@ -263,7 +281,7 @@ class NetworkView:
         allowed_ip = self.members[machine_id].allowed_ip
         mesh = () if allowed_ip is None else (allowed_ip,)
         static = (self.paths.static(machine_id),) if self.is_transit else ()
-        return self.paths.behind(machine_id).union(mesh, static)
+        return self.paths.behind(machine_id).union(mesh, static, self._learnt_from.get(machine_id, ()))
 
     def _endpoints(self, machine_id: UUID, member: Member) -> Iterator[str]:
         ways = [member.nested(way) for way in self.paths.ways(machine_id)]

@@ -45,6 +45,7 @@ class WireguardGoDevices:
         return Device(
             private_key=tunnel.private_key,
             listen_port=tunnel.listen_port,
+            mark=tunnel.mark,
             mtu=link.mtu,
             up=link.up,
             addresses=link.addresses,

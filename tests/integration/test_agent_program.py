@@ -45,7 +45,7 @@ class World:
     @contextmanager
     def agent(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         arguments = ["run", "--nats", self.bus.url, "--state-dir", str(self.state_dir), "--hostname", "db-1"]
-        arguments += ["--machine-id", str(self.machine_id), "--backend", "wireguard-go", *options]
+        arguments += ["--machine-id", str(self.machine_id), "--backend", "wireguard-go", "--no-bgp", *options]
         process = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.DEVNULL)
         try:
             yield process

@@ -12,6 +12,8 @@ from nats.aio.msg import Msg
 from events.bus import refuse
 from events.errors import MachineDeletedError, WireloomError
 from events.records import (
+    BgpReply,
+    BgpRequest,
     Heartbeat,
     MembershipRequest,
     ReachReply,
@@ -37,6 +39,7 @@ class FakeGateway:
         self.model = model or StateModel()
         self.beats: list[tuple[UUID, Heartbeat]] = []
         self.reports: list[tuple[UUID, ReachRequest]] = []
+        self.bgp_reports: list[tuple[UUID, BgpRequest]] = []
         self.asked: list[tuple[str, UUID]] = []
         self.refusal: WireloomError | None = None
         """What every request but sync is refused with."""
@@ -102,6 +105,10 @@ class FakeGateway:
         elif verb == "reach":
             self.reports.append((machine_id, ReachRequest.model_validate_json(message.data)))
             await message.respond(ReachReply(sequence=len(self.reports)).model_dump_json().encode())
+            return
+        elif verb == "bgp":
+            self.bgp_reports.append((machine_id, BgpRequest.model_validate_json(message.data)))
+            await message.respond(BgpReply(sequence=len(self.bgp_reports)).model_dump_json().encode())
             return
         else:
             announced = MembershipRequest.model_validate_json(message.data)

@@ -73,7 +73,7 @@ class StateModel:
 
     def sync(self, request: SyncRequest) -> SyncReply:
         """The answer to a sync request."""
-        newest = self.revisions.get(request.scope, 0 if request.scope.startswith("paths:") else None)
+        newest = self.revisions.get(request.scope, 0 if request.scope.startswith(("paths:", "bgp:")) else None)
         if newest is None or self._is_gone(request.scope):
             return SyncReply(scope=request.scope, revision=0, gone=True)
         reset = request.since > newest

@@ -1,0 +1,153 @@
+"""Has the system pass on what may pass between meshes and announced prefixes, and nothing else: a shell.
+
+Linux forwards IPv4 by the interface that a packet comes in on (`net.ipv4.conf.<interface>.forwarding`). The agent turns
+that on where it is needed and off, and notes which it turned on: those it turns off again when they are needed no more.
+The note lies in a folder that a boot empties, as it does the settings.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Network
+from pathlib import Path
+from socket import AF_INET, if_indextoname
+
+from pyroute2 import IPRoute
+
+from agent.bgp.passage_rules import REMOVAL, Passage, facing, replacement
+from agent.device import INTERFACE_PREFIX
+from agent.links import refusals
+from events.errors import UnavailableError
+
+_SETTINGS = Path("/proc/sys/net/ipv4/conf")
+_NOTE = "forwarding"
+_MAIN_TABLE = 254
+_UNICAST = 1
+_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+_PATIENCE = 10.0
+"""Seconds that nft may take."""
+
+
+class NoPassageError(UnavailableError):
+    """Raised when this machine cannot pass on what goes to its prefixes, and only that."""
+
+    code = "no-passage"
+    title = "This machine cannot pass packets on"
+
+
+class PassageGuard:
+    """The system's forwarding of IPv4, and the agent's table of the packet filter for it. Calls wait for the system."""
+
+    def __init__(self, run_folder: Path, settings: Path = _SETTINGS) -> None:
+        """`run_folder` is for the note."""
+        self._note = run_folder / _NOTE
+        self._settings = settings
+
+    def apply(self, passage: Passage) -> None:
+        """Let this pass and nothing else. Doing it again is harmless, and repairs what others did.
+
+        Raises `NoPassageError`, `DeviceError`. Error contract: nothing passes for the sake of the agent then.
+        """
+        if not passage:
+            self.remove()
+            return
+        try:
+            beyond = facing(passage.prefixes, _own_routes()) - {"lo"}
+            inside = set(passage.interfaces if passage.prefixes else passage.crossing)
+            wanted = inside | {name for name in beyond if not name.startswith(INTERFACE_PREFIX)}
+            self._close(self._opened() - wanted)
+            closed = {name for name in wanted if self._get(name) == "0"}
+            opened = (self._opened() & wanted) | closed
+            self._keep(opened)
+            _nft(replacement(passage, opened - set(passage.interfaces)))
+            for name in closed:
+                self._put(name, "1")
+        except Exception:
+            self._close(self._opened())
+            raise
+
+    def remove(self) -> None:
+        """Leave the system as if nothing had been to pass. Raises `NoPassageError`."""
+        self._close(self._opened())
+        if _program() is not None:
+            _nft(REMOVAL)
+
+    def _close(self, names: set[str]) -> None:
+        for name in names:
+            self._put(name, "0")
+        if names:
+            self._keep(self._opened() - names)
+
+    def _opened(self) -> set[str]:
+        with suppress(FileNotFoundError):
+            return set(self._note.read_text().split())
+        return set()
+
+    def _keep(self, opened: set[str]) -> None:
+        with _refusals():
+            if opened:
+                self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._note.write_text("".join(f"{name}\n" for name in sorted(opened)))
+            else:
+                self._note.unlink(missing_ok=True)
+
+    def _get(self, name: str) -> str:
+        """A setting; empty if the interface is gone."""
+        with suppress(OSError):
+            return (self._settings / name / "forwarding").read_text().strip()
+        return ""
+
+    def _put(self, name: str, value: str) -> None:
+        if self._get(name) not in {value, ""}:
+            with _refusals(), suppress(FileNotFoundError):
+                (self._settings / name / "forwarding").write_text(value)
+
+
+def _own_routes() -> list[tuple[IPv4Network, str]]:
+    """The main table: destinations, and the interfaces that they lead through."""
+    found = []
+    with refusals("read this machine's routes"), IPRoute() as netlink:
+        for route in netlink.get_routes(family=AF_INET, table=_MAIN_TABLE):
+            if route["type"] != _UNICAST:
+                continue
+            destination = IPv4Network((route.get("dst") or 0, route["dst_len"]))
+            hops = [route.get("oif"), *(hop.get("oif") for hop in route.get("multipath") or ())]
+            for index in filter(None, hops):
+                with suppress(OSError):
+                    found.append((destination, if_indextoname(index)))
+    return found
+
+
+def _program() -> str | None:
+    return shutil.which("nft", path=_PATHS)
+
+
+def _nft(script: str) -> None:
+    program = _program()
+    if program is None:
+        raise NoPassageError(
+            "The program nft is not installed, which lets nothing pass but what is meant to.",
+            hint="Install the package nftables.",
+        )
+    with _refusals():
+        done = subprocess.run(
+            [program, "-f", "-"], input=script, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise NoPassageError(
+            f"nft refuses the rules for routes: {said[0] if said else f'it ended with status {done.returncode}'}.",
+            hint="Run the agent as root, on a kernel with nf_tables.",
+        )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise the system's refusals as `NoPassageError`."""
+    try:
+        yield
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoPassageError(f"Cannot set the system's forwarding: {error}.", hint="Run the agent as root.") from error

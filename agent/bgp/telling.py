@@ -1,0 +1,80 @@
+"""What there is to tell of a machine's BGP speaker in one network, and how much of it goes into one report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from uuid import UUID
+
+from agent.bgp.intent import NetworkIntent
+from agent.bgp.observed import Observation
+from events.records import RibState, SessionState, SpeakerState, VipHealth
+
+State = SpeakerState | SessionState | RibState
+
+MAX_STATES = 300
+"""So many states go into one report, at most."""
+MAX_BYTES = 44 * 1024
+"""So large is a report, at most: the bus takes 64 KiB from a machine."""
+
+_ROUTES_IN_PART = 100
+_MAX_PARTS = 20
+_MAX_ANNOUNCED = 500
+_MAX_VIPS = 200
+
+
+def states_of(
+    network: NetworkIntent, seen: Observation, vips: tuple[VipHealth, ...], hindrance: str = ""
+) -> Iterator[State]:
+    """All that there is to tell of a network. `hindrance` is why the speaker does less than it should."""
+    is_running = seen.speaker.state == "running"
+    yield seen.speaker.model_copy(
+        update={
+            "announced": tuple(each.prefix for each in network.announced)[:_MAX_ANNOUNCED] if is_running else (),
+            "vips": vips[:_MAX_VIPS],
+            "reason": seen.speaker.reason or hindrance,
+        }
+    )
+    observed = seen.networks.get(network.network_id)
+    if observed is None:
+        return
+    yield from observed.sessions
+    parts = [observed.rib[start : start + _ROUTES_IN_PART] for start in range(0, len(observed.rib), _ROUTES_IN_PART)]
+    shown = parts[:_MAX_PARTS] or [()]
+    for number, routes in enumerate(shown):
+        yield RibState(part=number, parts=len(shown), total=len(observed.rib), routes=routes)
+
+
+def key_of(state: State) -> Hashable:
+    """What takes the place of what: states of the same key do."""
+    match state:
+        case SessionState():
+            return state.peer_id, state.purpose
+        case RibState():
+            return state.part
+        case SpeakerState():
+            return "speaker"
+
+
+def gone(state: State) -> State | None:
+    """What to tell once a state is no more: only of a session. That there are fewer parts, each part says."""
+    return state.model_copy(update={"state": "gone"}) if isinstance(state, SessionState) else None
+
+
+def packed(due: Mapping[Hashable, State], *, is_whole: bool) -> tuple[dict[Hashable, State], bool]:
+    """As many states as go into one report, and whether it is whole: that all sessions are in it."""
+    chosen: dict[Hashable, State] = {}
+    size = 0
+    # Sessions first, so that a report that begins with everything has all of them, if that can be.
+    for key, state in sorted(due.items(), key=lambda item: not isinstance(item[1], SessionState)):
+        size += len(state.model_dump_json())
+        if chosen and (size > MAX_BYTES or len(chosen) == MAX_STATES):
+            break
+        chosen[key] = state
+    sessions = {key for key, state in due.items() if isinstance(state, SessionState)}
+    return chosen, is_whole and sessions <= chosen.keys()
+
+
+def established(network_id: UUID, seen: Observation) -> int:
+    """How many sessions a network has that work."""
+    observed = seen.networks.get(network_id)
+    return sum(session.state == "established" for session in observed.sessions) if observed else 0
