@@ -39,7 +39,7 @@ def create_policy(desk: Desk, command: CreatePolicy) -> None:
 
 def update_policy(desk: Desk, command: UpdatePolicy) -> None:
     """What is given changes; nothing happens where all is so already."""
-    before = find_item(desk.routing.policies, command.policy_id, "route policy")
+    before = find_item(desk.routing.policies, command.policy_id, "route policy", "policy_id")
     policy_set = PolicySet(
         before.policy_id,
         before.name if command.name is None else command.name,
@@ -55,19 +55,19 @@ def update_policy(desk: Desk, command: UpdatePolicy) -> None:
 
 def delete_policy(desk: Desk, command: DeletePolicy) -> None:
     """The route policy goes."""
-    policy_set = find_item(desk.routing.policies, command.policy_id, "route policy")
+    policy_set = find_item(desk.routing.policies, command.policy_id, "route policy", "policy_id")
     desk.record(PolicyDeleted, ROUTING_ID, policy_id=policy_set.policy_id, name=policy_set.name)
 
 
 def set_gateway(desk: Desk, command: SetGateway) -> None:
     """Routes and traffic cross at the machine, between networks that it is in and that BGP can tell apart."""
     machine = find_machine(desk, command.machine_id)
-    require_once(command.network_ids, "network", "mesh_network_uuids")
+    require_once(command.network_ids, "network", "network_ids")
     if command.network_ids:
         require_not_revoked(desk, machine.id)
         entries = [find_network(desk, network_id) for network_id in command.network_ids]
         for entry in entries:
-            _require_member(desk, entry, machine, "mesh_network_uuids")
+            _require_member(desk, entry, machine, "network_ids")
         _require_crossable(machine, entries)
     if command.network_ids != desk.routing.gateways.get(machine.id, ()):
         desk.record(GatewaySet, ROUTING_ID, machine_id=machine.id, network_ids=command.network_ids)
@@ -76,14 +76,14 @@ def set_gateway(desk: Desk, command: SetGateway) -> None:
 def pin_reflectors(desk: Desk, command: PinReflectors) -> None:
     """Members of the network, two at least; with none, they are chosen."""
     entry = find_network(desk, command.network_id)
-    require_once(command.machine_ids, "machine", "machine_uuids")
+    require_once(command.machine_ids, "machine", "machine_ids")
     for machine_id in command.machine_ids:
-        _require_member(desk, entry, find_machine(desk, machine_id), "machine_uuids")
+        _require_member(desk, entry, find_machine(desk, machine_id), "machine_ids")
     if 0 < len(command.machine_ids) < MIN_REFLECTORS:
         raise InvalidInputError(
             f"The network {entry.name} cannot have a single pinned route reflector: all routes would go with it.",
             hint=f"Pin at least {MIN_REFLECTORS} machines, or none to have them chosen.",
-            field="machine_uuids",
+            field="machine_ids",
         )
     if command.machine_ids != desk.routing.reflectors.get(entry.network_id, ()):
         desk.record(ReflectorsPinned, ROUTING_ID, network_id=entry.network_id, machine_ids=command.machine_ids)
@@ -91,14 +91,14 @@ def pin_reflectors(desk: Desk, command: PinReflectors) -> None:
 
 def _require_policy(desk: Desk, policy_set: PolicySet) -> None:
     require_name(desk.routing.policies, policy_set, "route policy")
-    require_once(policy_set.network_ids, "network", "mesh_network_uuids")
+    require_once(policy_set.network_ids, "network", "network_ids")
     for network_id in policy_set.network_ids:
         entry = find_network(desk, network_id)
-        _require_only_policy(desk, policy_set, network_id, f"The network {entry.name}", "mesh_network_uuids")
+        _require_only_policy(desk, policy_set, network_id, f"The network {entry.name}", "network_ids")
     require_machines(desk, policy_set.machine_ids)
     for machine_id in policy_set.machine_ids:
         machine = find_machine(desk, machine_id)
-        _require_only_policy(desk, policy_set, machine_id, f"The machine {machine.hostname}", "machine_uuids")
+        _require_only_policy(desk, policy_set, machine_id, f"The machine {machine.hostname}", "machine_ids")
 
 
 def _require_only_policy(desk: Desk, policy_set: PolicySet, target_id: UUID, target: str, field: str) -> None:
@@ -126,7 +126,7 @@ def _require_crossable(machine: Machine, entries: list[NetworkEntry]) -> None:
         raise InvalidInputError(
             f"{machine.hostname} cannot be a gateway with one network only: there is nothing to cross to.",
             hint="Name two networks at least, or none to have it be no gateway.",
-            field="mesh_network_uuids",
+            field="network_ids",
         )
     numbers: dict[int, NetworkEntry] = {}
     for entry in entries:
@@ -136,7 +136,7 @@ def _require_crossable(machine: Machine, entries: list[NetworkEntry]) -> None:
                 f"The networks {other.name} and {entry.name} have the same AS number by chance, so that BGP cannot "
                 "tell them apart.",
                 hint="Create one of them anew: a network's AS number follows from its id.",
-                field="mesh_network_uuids",
+                field="network_ids",
             )
 
 

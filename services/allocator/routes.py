@@ -38,7 +38,7 @@ def create_route(desk: Desk, command: CreateRoute) -> None:
 
 def update_route(desk: Desk, command: UpdateRoute) -> None:
     """What is given changes; nothing happens where all is so already."""
-    before = find_item(desk.routing.routes, command.route_id, "route")
+    before = find_item(desk.routing.routes, command.route_id, "route", "route_id")
     route = Route(
         before.route_id,
         before.name if command.name is None else command.name,
@@ -53,7 +53,7 @@ def update_route(desk: Desk, command: UpdateRoute) -> None:
 
 def delete_route(desk: Desk, command: DeleteRoute) -> None:
     """The route goes; its prefixes are free again."""
-    route = find_item(desk.routing.routes, command.route_id, "route")
+    route = find_item(desk.routing.routes, command.route_id, "route", "route_id")
     desk.record(RouteDeleted, ROUTING_ID, route_id=route.route_id, name=route.name)
 
 
@@ -67,7 +67,7 @@ def create_vip(desk: Desk, command: CreateVip) -> None:
 
 def update_vip(desk: Desk, command: UpdateVip) -> None:
     """What is given changes; nothing happens where all is so already."""
-    before = find_item(desk.routing.vips, command.vip_id, "virtual IP")
+    before = find_item(desk.routing.vips, command.vip_id, "virtual IP", "vip_id")
     vip = Vip(
         before.vip_id,
         before.name if command.name is None else command.name,
@@ -83,18 +83,18 @@ def update_vip(desk: Desk, command: UpdateVip) -> None:
 
 def delete_vip(desk: Desk, command: DeleteVip) -> None:
     """The virtual IP goes; its address is free again."""
-    vip = find_item(desk.routing.vips, command.vip_id, "virtual IP")
+    vip = find_item(desk.routing.vips, command.vip_id, "virtual IP", "vip_id")
     desk.record(VipDeleted, ROUTING_ID, vip_id=vip.vip_id, name=vip.name)
 
 
-def find_item(items: HashTrieMap[UUID, _Item], item_id: UUID, what: str) -> _Item:
+def find_item(items: HashTrieMap[UUID, _Item], item_id: UUID, what: str, field: str) -> _Item:
     """A route, virtual IP or route policy that exists. Raises `NotFoundError`."""
     item = items.get(item_id)
     if item is None:
         raise NotFoundError(
             f"There is no {what} with the id {item_id}.",
             hint="List them to find its id; it may have been deleted.",
-            field="uuid",
+            field=field,
         )
     return item
 
@@ -120,7 +120,7 @@ def require_name(items: HashTrieMap[UUID, _Item], item: _Item, what: str) -> Non
 
 def require_machines(desk: Desk, machine_ids: tuple[UUID, ...]) -> None:
     """That these are machines, none of them revoked, each named once. Raises `NotFoundError` and others."""
-    require_once(machine_ids, "machine", "machine_uuids")
+    require_once(machine_ids, "machine", "machine_ids")
     for machine_id in machine_ids:
         find_machine(desk, machine_id)
         require_not_revoked(desk, machine_id)
@@ -178,7 +178,7 @@ def _require_bearable(desk: Desk, machine_id: UUID, count: int, most: int, what:
         raise ConflictError(
             f"The machine {find_machine(desk, machine_id).hostname} would have {count} {what}; it may have {most}.",
             hint="Spread them over several machines, or announce fewer.",
-            field="machine_uuids",
+            field="machine_ids",
         )
 
 

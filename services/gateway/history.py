@@ -20,9 +20,16 @@ from events.domain import (
     MachineRegistered,
     NetworkCreated,
     NetworkDeleted,
+    PolicyCreated,
+    PolicyDeleted,
+    RouteCreated,
+    RouteDeleted,
+    VipCreated,
+    VipDeleted,
 )
 from events.log import LoggedEvent
-from services.gateway.words import NameOf, machines_of, networks_of
+from services.gateway.naming import NameOf
+from services.gateway.words import machines_of, networks_of
 
 CHUNK = 1000
 """How many events are read at once."""
@@ -69,6 +76,12 @@ def names_in(events: list[LoggedEvent], known: NameOf) -> NameOf:
             told[event.account_id] = event.name
         elif isinstance(event, ApiTokenIssued):
             told[event.token_id] = event.name
+        elif isinstance(event, RouteCreated | RouteDeleted):
+            told[event.route_id] = event.name
+        elif isinstance(event, VipCreated | VipDeleted):
+            told[event.vip_id] = event.name
+        elif isinstance(event, PolicyCreated | PolicyDeleted):
+            told[event.policy_id] = event.name
     return lambda item: known(item) or told.get(item)
 
 

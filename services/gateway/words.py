@@ -34,12 +34,10 @@ from events.domain import (
     NetworkRenamed,
     RouteReflectorModeSet,
 )
-
-NameOf = Callable[[UUID], str | None]
-"""The name of a network, account or API token, or the hostname of a machine, where it is known."""
-
-SPELLED_OUT = 4
-"""Of how many machines one sentence speaks by name."""
+from services.gateway.naming import NameOf, count, listed
+from services.gateway.naming import machine_name as _machine
+from services.gateway.naming import network_name as _network
+from services.gateway.routing_words import WORDS
 
 _LONGEST = 2000
 _LINE_ENDS = "\u2028\u2029"
@@ -55,7 +53,8 @@ def in_words(event: DomainEvent, name_of: NameOf) -> str:
 
 def networks_of(event: DomainEvent) -> tuple[UUID, ...]:
     """Every network that the event is about."""
-    named = (getattr(event, "network_id", None), getattr(event, "previous_network_id", None))
+    one = (getattr(event, "network_id", None), getattr(event, "previous_network_id", None))
+    named = (*one, *getattr(event, "network_ids", ()))
     return tuple(dict.fromkeys(item for item in named if item is not None))
 
 
@@ -63,16 +62,8 @@ def machines_of(event: DomainEvent) -> tuple[UUID, ...]:
     """Every machine that the event is about."""
     if isinstance(event, MachinesAssigned | MachinesUnassigned):
         return tuple(assignment.machine_id for assignment in event.assignments)
-    machine_id: UUID | None = getattr(event, "machine_id", None)
-    return () if machine_id is None else (machine_id,)
-
-
-def _network(item: UUID, name_of: NameOf) -> str:
-    return name_of(item) or f"network {item}"
-
-
-def _machine(item: UUID, name_of: NameOf) -> str:
-    return name_of(item) or f"machine {item}"
+    named = (getattr(event, "machine_id", None), *getattr(event, "machine_ids", ()))
+    return tuple(item for item in named if item is not None)
 
 
 def _created(event: NetworkCreated, name_of: NameOf) -> str:
@@ -115,14 +106,12 @@ def _each(assignments: Sequence[Assignment], verb: str, where: str, joint: str, 
     if len(assignments) == 1:
         only = assignments[0]
         return f"{verb} {_machine(only.machine_id, name_of)} {where} {joint} {only.address}"
-    shown = [f"{_machine(a.machine_id, name_of)} ({a.address})" for a in assignments[:SPELLED_OUT]]
-    more = len(assignments) - len(shown)
-    listed = ", ".join(shown) + (f" and {more} more" if more else "")
-    return f"{verb} {_count(len(assignments))} {where}: {listed}"
+    shown = [f"{_machine(a.machine_id, name_of)} ({a.address})" for a in assignments]
+    return f"{verb} {_count(len(assignments))} {where}: {listed(shown, ', ')}"
 
 
 def _count(machines: int) -> str:
-    return f"{machines} machine" if machines == 1 else f"{machines} machines"
+    return count(machines, "machine")
 
 
 def _membership(event: MembershipRegistered, name_of: NameOf) -> str:
@@ -235,4 +224,5 @@ _WORDS: dict[type[DomainEvent], Callable[[Any, NameOf], str]] = {
     AccountDeleted: _account_deleted,
     ApiTokenIssued: _token_issued,
     ApiTokenRevoked: _token_revoked,
+    **WORDS,
 }

@@ -19,6 +19,7 @@ from events.domain import (
     BootstrapTokenRevoked,
     DefaultNetworkSet,
     DomainEvent,
+    GatewaySet,
     KeyRotationRequested,
     MachineAgentUpdated,
     MachineDeleted,
@@ -29,12 +30,25 @@ from events.domain import (
     MachinesAssigned,
     MachinesUnassigned,
     MachineTransitSet,
+    MachineUnrouted,
     MembershipRegistered,
     NetworkCreated,
     NetworkDeleted,
     NetworkRenamed,
+    NetworkUnrouted,
+    PolicyCreated,
+    PolicyDeleted,
+    PolicyUpdated,
+    ReflectorsPinned,
+    RouteCreated,
+    RouteDeleted,
     RouteReflectorModeSet,
+    RouteUpdated,
+    VipCreated,
+    VipDeleted,
+    VipUpdated,
 )
+from events.routing import HealthCheck, Policy, PolicyRule
 from services.gateway.history import about
 from services.gateway.words import in_words, machines_of, networks_of
 
@@ -60,6 +74,17 @@ def event(event_type: type[DomainEvent], **fields: Any) -> DomainEvent:
 
 def assignments(*machines: UUID) -> list[dict[str, Any]]:
     return [{"machine_id": machine, "address": f"172.16.0.{n}"} for n, machine in enumerate(machines, 1)]
+
+
+CHECK = HealthCheck(type="tcp", target="80")
+ROUTE = {"route_id": LAPTOP, "name": "lan", "prefixes": ["10.20.0.0/16", "203.0.113.0/24"]}
+VIP = {"vip_id": LAPTOP, "name": "web", "address": "203.0.113.10"}
+POLICY = {
+    "policy_id": LAPTOP,
+    "name": "edge",
+    "description": "",
+    "policy": Policy(direction="import", default_action="reject", rules=(PolicyRule(sequence=1),)),
+}
 
 
 SAID = [
@@ -163,6 +188,53 @@ SAID = [
         "issued API token laptop for account alice with the role operator until 2026-05-04 08:30 UTC",
     ),
     (event(ApiTokenRevoked, token_id=LAPTOP, account_id=ALICE), "revoked API token laptop of account alice"),
+    (
+        event(RouteCreated, **ROUTE, enabled=True, machine_ids=[DB, WEB]),
+        "created route lan: 10.20.0.0/16 and 203.0.113.0/24 behind db-1 and web-1",
+    ),
+    (
+        event(RouteUpdated, **ROUTE, enabled=False, machine_ids=[]),
+        "changed route lan: 10.20.0.0/16 and 203.0.113.0/24 behind no machine, disabled",
+    ),
+    (event(RouteDeleted, route_id=LAPTOP, name="lan"), "deleted route lan"),
+    (
+        event(
+            VipCreated, **VIP, enabled=True, machine_ids=[DB, WEB], health_check=HealthCheck(type="tcp", target="80")
+        ),
+        "created virtual IP web: 203.0.113.10 on db-1, then web-1, checked by tcp every 10 s",
+    ),
+    (
+        event(VipUpdated, **VIP, enabled=False, machine_ids=[WEB], health_check=HealthCheck()),
+        "changed virtual IP web: 203.0.113.10 on web-1, disabled",
+    ),
+    (event(VipDeleted, vip_id=LAPTOP, name="web"), "deleted virtual IP web"),
+    (
+        event(PolicyCreated, **POLICY, network_ids=[OFFICE], machine_ids=[DB]),
+        "created route policy edge for office-mesh and db-1: import, 1 rule, else reject",
+    ),
+    (
+        event(PolicyUpdated, **POLICY, network_ids=[], machine_ids=[]),
+        "changed route policy edge for nobody: import, 1 rule, else reject",
+    ),
+    (event(PolicyDeleted, policy_id=LAPTOP, name="edge"), "deleted route policy edge"),
+    (
+        event(GatewaySet, machine_id=DB, network_ids=[OFFICE, LAB]),
+        "made db-1 a gateway between office-mesh and lab",
+    ),
+    (event(GatewaySet, machine_id=DB, network_ids=[]), "had db-1 be a gateway no more"),
+    (
+        event(ReflectorsPinned, network_id=OFFICE, machine_ids=[DB, WEB]),
+        "pinned db-1 and web-1 as route reflectors of office-mesh",
+    ),
+    (
+        event(ReflectorsPinned, network_id=OFFICE, machine_ids=[]),
+        "had the route reflectors of office-mesh be chosen",
+    ),
+    (
+        event(MachineUnrouted, machine_id=DB),
+        "took db-1 out of all routes, virtual IPs, route policies and gateways",
+    ),
+    (event(NetworkUnrouted, network_id=LAB), "took lab out of all route policies and gateways"),
 ]
 
 
@@ -241,6 +313,10 @@ def test_which_networks_and_machines_an_event_is_about() -> None:
     assert (networks_of(moved), machines_of(moved)) == ((OFFICE, LAB), ())
     joined = event(MachinesAssigned, network_id=OFFICE, assignments=assignments(DB, WEB))
     assert (networks_of(joined), machines_of(joined)) == ((OFFICE,), (DB, WEB))
+    crossing = event(GatewaySet, machine_id=DB, network_ids=[OFFICE, LAB])
+    assert (networks_of(crossing), machines_of(crossing)) == ((OFFICE, LAB), (DB,))
+    pinned = event(ReflectorsPinned, network_id=OFFICE, machine_ids=[DB, WEB])
+    assert (networks_of(pinned), machines_of(pinned)) == ((OFFICE,), (DB, WEB))
     assert about(OFFICE, WEB)(joined)
     assert not about(LAB, None)(joined)
     assert not about(None, LAB)(joined)

@@ -16,7 +16,8 @@ from services.gateway.http.changes import Served, json_response
 from services.gateway.http.documents import reading
 from services.gateway.http.guard import VIEWER, Calling, GuardedRoute
 from services.gateway.http.schemas import Event, EventPage, EventQuery, Position, StreamQuery
-from services.gateway.words import NameOf, in_words, machines_of, networks_of
+from services.gateway.naming import NameOf
+from services.gateway.words import in_words, machines_of, networks_of
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=GuardedRoute)
 
