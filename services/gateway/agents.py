@@ -23,14 +23,18 @@ from events.errors import InternalError, InvalidInputError, NotFoundError, Unava
 from events.fields import shown
 from events.identity import Identity
 from events.records import (
+    BgpReply,
+    BgpRequest,
     Heartbeat,
     MembershipRequest,
     ReachReply,
     ReachRequest,
     RegisterRequest,
+    SyncReply,
     SyncRequest,
 )
 from events.subjects import GATEWAY_QUEUE, scope
+from services.gateway.bgp import tells_of_members
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
 from services.gateway.invalid import invalid
@@ -81,6 +85,7 @@ class Agents:
             "sync": self._sync,
             "ring": self._ring,
             "reach": self._reach,
+            "bgp": self._bgp,
         }
 
     async def serve(self, tasks: Tasks) -> list[Subscription]:
@@ -178,7 +183,9 @@ class Agents:
     async def _sync(self, machine_id: UUID, data: bytes) -> bytes:
         request = SyncRequest.model_validate_json(data)
         if request.scope == scope("paths", machine_id):
-            return (await self._tracks.sync(machine_id, request.since)).model_dump_json().encode()
+            return (await self._tracks.sync("paths", machine_id, request.since)).model_dump_json().encode()
+        if request.scope.startswith("bgp:"):
+            return (await self._sync_plan(machine_id, request)).model_dump_json().encode()
         reply = self._follower.mirror.sync(machine_id, request.scope, request.since)
         if reply.gone or reply.reset:
             # The agent may have heard a record live that has not reached this mirror: be sure before it drops anything.
@@ -196,6 +203,24 @@ class Agents:
             raise UnavailableError("The gateway is behind.", hint="Report again.")
         sequence = await self._tracks.report(machine_id, request, mirror, datetime.now(UTC))
         return ReachReply(sequence=sequence).model_dump_json().encode()
+
+    async def _sync_plan(self, machine_id: UUID, request: SyncRequest) -> SyncReply:
+        network_id = _uuid(request.scope.partition(":")[2], "a network's uuid", "Ask for the scope bgp:<uuid>.")
+        mirror = self._follower.mirror
+        if network_id not in mirror.networks_of(machine_id):
+            if not await self._follower.catch_up(CATCH_UP):
+                raise UnavailableError("The gateway is behind.", hint="Ask again.")
+            if network_id not in mirror.networks_of(machine_id):
+                return SyncReply(scope=request.scope, revision=0, gone=True)
+        return await self._tracks.sync("bgp", network_id, request.since)
+
+    async def _bgp(self, machine_id: UUID, data: bytes) -> bytes:
+        request = BgpRequest.model_validate_json(data)
+        mirror = self._follower.mirror
+        if not tells_of_members(machine_id, request, mirror) and not await self._follower.catch_up(CATCH_UP):
+            raise UnavailableError("The gateway is behind.", hint="Report again.")
+        sequence = await self._tracks.report_bgp(machine_id, request, mirror, datetime.now(UTC))
+        return BgpReply(sequence=sequence).model_dump_json().encode()
 
     async def _beat(self, message: Msg) -> None:
         try:
@@ -230,7 +255,11 @@ class Agents:
 
 
 def _machine_id(text: str) -> UUID:
+    return _uuid(text, "a machine's uuid", "Ask as ask.<uuid>.<verb>.")
+
+
+def _uuid(text: str, what: str, hint: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise InvalidInputError(f"{shown(text)} is not a machine's uuid.", hint="Ask as ask.<uuid>.<verb>.") from error
+        raise InvalidInputError(f"{shown(text)} is not {what}.", hint=hint) from error

@@ -28,6 +28,7 @@ from events.trust.signing import signed_with
 from services.gateway.access import AccessView
 from services.gateway.cutoffs import Cutoffs
 from services.gateway.ordered import Ordered
+from services.gateway.routing import RoutingView
 from services.gateway.scopes import Scope
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -70,6 +71,7 @@ class Mirror:
         self.by_hostname = Ordered()
         self.by_created_at = Ordered()
         self.access = AccessView()
+        self.routing = RoutingView()
         self.cutoffs = Cutoffs()
         self._scopes: dict[str, Scope] = {}
         self._former_names: dict[UUID, str] = {}
@@ -82,6 +84,8 @@ class Mirror:
             match kind, rest:
                 case "access", _:
                     self._access(subject, record)
+                case "routing", _:
+                    self.routing.apply(subject, record)
                 case "network", ["info"]:
                     self._network(UUID(scope_id), record)
                 case "network", ["peer", machine]:
@@ -154,14 +158,14 @@ class Mirror:
         return Counter(signed_with(text) for held in self._scopes.values() for text in held.signatures())
 
     def name_of(self, item: UUID) -> str | None:
-        """The name of a network, account or API token, or the hostname of a machine, also of one that was deleted while
-        we listened."""
+        """The name of a network, account, API token, route, virtual IP or route policy, or the hostname of a machine,
+        also of one that was deleted while we listened."""
         network, machine = self.networks.get(item), self.machines.get(item)
         if network is not None and network.record is not None:
             return network.record.name
         if machine is not None and machine.record is not None:
             return machine.record.hostname
-        return self.access.name_of(item) or self._former_names.get(item)
+        return self.access.name_of(item) or self.routing.name_of(item) or self._former_names.get(item)
 
     def sync(self, machine_id: UUID, name: str, since: int) -> SyncReply:
         """What a machine that holds revision `since` of a scope needs. `gone` where it is not its to hear."""

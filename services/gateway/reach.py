@@ -1,28 +1,20 @@
-"""What the machines reported of their links, and which reports may be believed. Pure.
-
-Each machine counts its reports, from its agent's start on. A report that is not newer than the last of the same start,
-or that comes from an earlier start, is old: somebody repeats it, or it was overtaken on its way.
-"""
+"""What the machines reported of their links, and which reports may be believed. Pure."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from events.errors import ConflictError, InvalidInputError, NotFoundError, RateLimitedError
+from events.errors import InvalidInputError, NotFoundError
 from events.records import LinkState, ReachEvent, ReachRequest
 from events.transit import RTT_STEPS
 from services.gateway.mirror import Mirror
-
-BOOTS_KEPT = 8
-"""So many earlier starts of a machine's agent are known, so that their reports are refused."""
+from services.gateway.reporters import Reporters
 
 REPORTS = 20
-PERIOD = 10.0
-"""So many reports of a machine are taken in so many seconds."""
+"""So many reports of a machine are taken in `PERIOD` seconds."""
 
 REPEATED_AFTER = timedelta(days=5)
 """What is reported again is written again after so long: reports leave REACH after 30 days, and each link is reported
@@ -30,22 +22,6 @@ again within a week."""
 
 _MAX_TRIED = 64
 _MAX_TEXT = 100
-
-
-class StaleReportError(ConflictError):
-    """Raised when a report is not newer than what the machine reported before."""
-
-    code = "stale-report"
-    title = "The report is old"
-
-
-@dataclass(slots=True)
-class _Reporter:
-    """One machine as it reports: the start that counts, the newest count, and starts that are over."""
-
-    boot_id: UUID
-    counter: int
-    former: OrderedDict[UUID, None] = field(default_factory=OrderedDict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +54,7 @@ class Reach:
 
     def __init__(self) -> None:
         self._links: dict[tuple[UUID, UUID], dict[UUID, Link]] = {}
-        self._reporters: dict[UUID, _Reporter] = {}
-        self._recent: dict[UUID, deque[float]] = {}
+        self._reporters = Reporters(REPORTS)
 
     def take(self, sequence: int, event: ReachEvent) -> None:
         """A report that stands in REACH, where it is newer than what is known of its link."""
@@ -89,7 +64,7 @@ class Reach:
             links[event.link.peer_id] = Link(reported, reported)
         elif known.newest.sequence < sequence:
             links[event.link.peer_id] = known.then(reported)
-        self._note(event.machine_id, event.boot_id, event.counter)
+        self._reporters.note(event.machine_id, event.boot_id, event.counter)
 
     def link(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Link | None:
         """What a machine reported of its link to a peer."""
@@ -107,9 +82,9 @@ class Reach:
             raise NotFoundError(f"The machine {machine_id} is not in the network.", hint="Report what it is in.")
         for link in request.links:
             _require_sensible(link)
-        self._require_new(machine_id, request)
-        self._require_rate(machine_id, now.timestamp())
-        self._note(machine_id, request.boot_id, request.counter)
+        self._reporters.require_new(machine_id, machine_id, request.boot_id, request.counter)
+        self._reporters.require_rate(machine_id, now.timestamp())
+        self._reporters.note(machine_id, request.boot_id, request.counter)
         held = self._links.get((request.network_id, machine_id), {})
         named = {link.peer_id: link for link in request.links if link.peer_id in network.members}
         named.pop(machine_id, None)
@@ -127,40 +102,6 @@ class Reach:
             )
             for link in changed
         )
-
-    def _require_new(self, machine_id: UUID, request: ReachRequest) -> None:
-        known = self._reporters.get(machine_id)
-        if known is None:
-            return
-        is_repeated = request.boot_id == known.boot_id and request.counter <= known.counter
-        if is_repeated or request.boot_id in known.former:
-            raise StaleReportError(
-                f"Report {request.counter} of the machine {machine_id} is not newer than what it reported before.",
-                hint="Count reports upwards, with a new boot id after each start.",
-            )
-
-    def _require_rate(self, machine_id: UUID, now: float) -> None:
-        recent = self._recent.setdefault(machine_id, deque())
-        while recent and recent[0] <= now - PERIOD:
-            recent.popleft()
-        if len(recent) >= REPORTS:
-            raise RateLimitedError(
-                f"The machine {machine_id} reports more than {REPORTS} times in {PERIOD:g} s.",
-                hint="Report several links at once.",
-            )
-        recent.append(now)
-
-    def _note(self, machine_id: UUID, boot_id: UUID, counter: int) -> None:
-        known = self._reporters.get(machine_id)
-        if known is None:
-            self._reporters[machine_id] = _Reporter(boot_id, counter)
-        elif known.boot_id == boot_id:
-            known.counter = max(known.counter, counter)
-        elif boot_id not in known.former:
-            known.former[known.boot_id] = None
-            if len(known.former) > BOOTS_KEPT:
-                known.former.popitem(last=False)
-            known.boot_id, known.counter = boot_id, counter
 
 
 def is_about_members(machine_id: UUID, request: ReachRequest, mirror: Mirror) -> bool:

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from events.records import Record, SignedRecord, SyncReply
 
 PAGE = 400
-"""How many records one reply carries. The largest record (a peer with 16 IPv6 endpoints and the longest hostname) has
-some 2,000 bytes with its signature, so a reply stays under the bus's limit of 1 MB."""
+"""How many records one reply carries. Most have no more than 2,000 bytes with their signature."""
+
+PAGE_BYTES = 500_000
+"""How many bytes of records one reply carries, or one record alone: quoted, it stays under the bus's limit of 1 MB."""
 
 
 class Held(NamedTuple):
@@ -80,13 +82,15 @@ class Scope:
     def page(self, since: int) -> tuple[tuple[SignedRecord, ...], bool]:
         """The first records after revision `since`, in order, and whether there are more."""
         found: list[SignedRecord] = []
+        size = 0
         for index in range(bisect_right(self._revisions, since), len(self._revisions)):
             subject = self._by_revision.get(self._revisions[index])
             if subject is None:
                 continue
-            if len(found) == PAGE:
-                return tuple(found), True
             held = self._subjects[subject]
+            size += len(held.payload)
+            if found and (len(found) == PAGE or size > PAGE_BYTES):
+                return tuple(found), True
             found.append(SignedRecord(subject=subject, payload=held.payload, signature=held.signature))
         return tuple(found), False
 

@@ -1,12 +1,13 @@
-"""Follows REACH and PATHS into memory, and writes what machines report. Shell."""
+"""Follows REACH, BGP and PATHS into memory, and writes what machines report. Shell."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import nats.errors
@@ -18,9 +19,22 @@ from pydantic import ValidationError
 
 from events.errors import UnavailableError
 from events.feed import feed, jetstream
-from events.records import ReachEvent, ReachRequest, SyncReply
+from events.peering import BgpPlan
+from events.records import BgpEvent, BgpPlanRecord, BgpRequest, ReachEvent, ReachRequest, SyncReply
 from events.state import decode_record, signature_of
-from events.subjects import PATHS_PREFIX, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, reach, scope, scope_of
+from events.subjects import (
+    BGP_PREFIX,
+    BGP_STREAM,
+    PATHS_PREFIX,
+    PATHS_STREAM,
+    REACH_PREFIX,
+    REACH_STREAM,
+    ScopeKind,
+    reach,
+    scope,
+    scope_of,
+)
+from services.gateway.bgp import Bgp, subject_of
 from services.gateway.mirror import Mirror
 from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
@@ -31,6 +45,8 @@ _CATCH_UP = 5.0
 _RETRY_SECONDS = 0.5
 _NO_MESSAGE_FOUND = 10037
 
+_Event = TypeVar("_Event", ReachEvent, BgpEvent)
+
 
 class Tracks:
     """What machines report, and the ways that follow. `run` does the work; the rest may be called beside it."""
@@ -38,9 +54,12 @@ class Tracks:
     def __init__(self, client: Client) -> None:
         self.reach = Reach()
         self.ways = Ways()
+        self.bgp = Bgp()
+        self._plans: dict[UUID, BgpPlanRecord] = {}
         self._client = client
         self._scopes: dict[str, Scope] = {}
         self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report)
+        self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, newest=True)
         self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path)
         self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -49,6 +68,7 @@ class Tracks:
         closed for good."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reports.run())
+            group.create_task(self._bgp_reports.run())
             group.create_task(self._paths.run())
 
     async def report(self, machine_id: UUID, request: ReachRequest, mirror: Mirror, now: datetime) -> int:
@@ -61,15 +81,27 @@ class Tracks:
         self._reports.require_loaded()
         async with self._turns[machine_id]:
             accepted = self.reach.accept(machine_id, request, mirror, now)
-            written = await asyncio.gather(*map(self._append, accepted), return_exceptions=True)
-            for event, sequence in zip(accepted, written, strict=True):
-                if isinstance(sequence, BaseException):
-                    raise sequence
-                self.reach.take(sequence, event)
+            subjects = [reach(event.network_id, machine_id, event.link.peer_id) for event in accepted]
+            return await self._append(accepted, subjects, self.reach.take)
+
+    async def report_bgp(self, machine_id: UUID, request: BgpRequest, mirror: Mirror, now: datetime) -> int:
+        """As `report`, of a machine's report of its BGP speaker, to BGP."""
+        self._bgp_reports.require_loaded()
+        async with self._turns[machine_id]:
+            accepted = self.bgp.accept(machine_id, request, mirror, now)
+            return await self._append(accepted, list(map(subject_of, accepted)), self.bgp.take)
+
+    async def _append(
+        self, events: Sequence[_Event], subjects: Sequence[str], take: Callable[[int, _Event], None]
+    ) -> int:
+        written = await asyncio.gather(*map(self._write, subjects, events), return_exceptions=True)
+        for event, sequence in zip(events, written, strict=True):
+            if isinstance(sequence, BaseException):
+                raise sequence
+            take(sequence, event)
         return max((sequence for sequence in written if isinstance(sequence, int)), default=0)
 
-    async def _append(self, event: ReachEvent) -> int:
-        subject = reach(event.network_id, event.machine_id, event.link.peer_id)
+    async def _write(self, subject: str, event: ReachEvent | BgpEvent) -> int:
         try:
             answer = await self._client.request(subject, event.model_dump_json().encode(), timeout=_ACK_SECONDS)
         except (nats.errors.Error, TimeoutError) as error:
@@ -83,10 +115,15 @@ class Tracks:
         """How a machine reaches a peer."""
         return self.ways.way(self.reach, network_id, machine_id, peer_id)
 
-    async def sync(self, machine_id: UUID, since: int) -> SyncReply:
-        """What a machine that holds revision `since` of its paths needs. Raises `UnavailableError`."""
+    def plan(self, network_id: UUID) -> BgpPlan:
+        """How a network's members are to speak BGP."""
+        return BgpPlan.of(self._plans.get(network_id))
+
+    async def sync(self, kind: ScopeKind, scope_id: UUID, since: int) -> SyncReply:
+        """What a machine needs that holds revision `since` of its paths, or of its network's BGP plan. Raises
+        `UnavailableError`."""
         self._paths.require_loaded()
-        name = scope("paths", machine_id)
+        name = scope(kind, scope_id)
         reply = self._scopes.get(name, Scope()).reply(name, since)
         if reply.reset:
             # The machine may have heard live what has not come here yet: be sure before it drops anything.
@@ -100,17 +137,33 @@ class Tracks:
         except ValidationError as error:
             structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
 
+    def _take_bgp(self, sequence: int, message: Msg) -> None:
+        try:
+            event = BgpEvent.model_validate_json(message.data)
+        except ValidationError as error:
+            structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
+            return
+        if subject_of(event) == message.subject:
+            self.bgp.take(sequence, event)
+
     def _take_path(self, sequence: int, message: Msg) -> None:
         record = decode_record(message.data)
         held = self._scopes.setdefault(scope_of(message.subject), Scope())
         if held.put(message.subject, record, message.data, signature_of(message)):
-            self.ways.take(message.subject, record)
+            if isinstance(record.body, BgpPlanRecord):
+                self._plans[record.body.network_id] = record.body
+            else:
+                self.ways.take(message.subject, record)
 
 
 class _Stream:
     """A stream that is followed from its beginning, once it is there."""
 
-    def __init__(self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None]) -> None:
+    def __init__(
+        self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None], *, newest: bool = False
+    ) -> None:
+        """With `newest`, of what is there at the start only the newest of each subject counts."""
+        self._newest_of = f"{prefix}.>" if newest else ""
         self._client = client
         self._name = name
         self._prefix = prefix
@@ -143,7 +196,7 @@ class _Stream:
             raise UnavailableError("The gateway is behind.", hint="Ask again.") from error
 
     async def _follow(self) -> None:
-        async with aclosing(feed(self._client, self._name, 0)) as batches:
+        async with aclosing(feed(self._client, self._name, 0, newest_of=self._newest_of)) as batches:
             async for batch in batches:
                 for sequence, message in batch:
                     self._take(sequence, message)

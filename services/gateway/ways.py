@@ -42,9 +42,10 @@ class Ways:
 
     def take(self, subject: str, record: Record) -> None:
         """A record of the stream PATHS."""
-        _, _, machine, kind, network, peer = subject.split(".")
+        _, _, machine, kind, *rest = subject.split(".")
         if kind != "path":
             return
+        network, peer = rest
         key = UUID(network), UUID(machine), UUID(peer)
         if record.body is None:
             self._records.pop(key, None)

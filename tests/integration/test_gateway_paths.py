@@ -38,7 +38,8 @@ from events.subjects import PATHS, REACH, access, ask, machine_membership, path,
 from events.trust import tokens
 from events.trust.keys import Key
 from services.gateway import service as gateway
-from services.gateway.reach import REPORTS, StaleReportError
+from services.gateway.reach import REPORTS
+from services.gateway.reporters import StaleReportError
 from tests.support.gateway import answers, done, serving
 from tests.support.reach_net import direct, unreachable
 from tests.support.secured import SecuredBus, StateWriter, secured_bus

@@ -8,7 +8,8 @@ import pytest
 
 from events.errors import InvalidInputError, NotFoundError, RateLimitedError
 from events.records import LinkState, ReachRequest
-from services.gateway.reach import BOOTS_KEPT, PERIOD, REPEATED_AFTER, REPORTS, StaleReportError, is_about_members
+from services.gateway.reach import REPEATED_AFTER, REPORTS, is_about_members
+from services.gateway.reporters import BOOTS_KEPT, PERIOD, StaleReportError
 from tests.support.reach_net import Net, direct, unreachable
 
 
