@@ -1,10 +1,8 @@
 """Who has which BGP sessions in a network, by its plan. Pure.
 
-In full mesh everybody has one with everybody. With reflectors (RFC 4456) everybody has one, as a client, with each
-reflector, and the reflectors have sessions of the full mesh among themselves. While a network is *switching* it has
-both. A machine that is *turning* into a reflector, or from one into a client, is both for that time: it has sessions of
-the mesh with all that are reflectors or turning, takes clients' sessions like a reflector, and is a client of the
-reflectors. So nobody loses a session before he has another that carries the same routes.
+In full mesh everybody has one with everybody. With reflectors (RFC 4456) everybody is a client of each reflector, also
+the reflectors of each other: so nobody gives up a session by becoming a reflector, or by being one no more. While a
+network is *switching* it has both.
 """
 
 from __future__ import annotations
@@ -26,63 +24,36 @@ class BgpPlan:
 
     stage: PlanStage = "mesh"
     reflectors: frozenset[UUID] = frozenset()
-    turning: frozenset[UUID] = frozenset()
 
     @classmethod
     def of(cls, record: BgpPlanRecord | None) -> BgpPlan:
         """What a record says; without one, full mesh."""
-        if record is None:
-            return cls()
-        return cls(record.stage, frozenset(record.reflectors), frozenset(record.turning))
+        return cls() if record is None else cls(record.stage, frozenset(record.reflectors))
 
     def record(self, network_id: UUID) -> BgpPlanRecord:
         """As a record."""
-        return BgpPlanRecord(
-            network_id=network_id,
-            stage=self.stage,
-            reflectors=tuple(sorted(self.reflectors)),
-            turning=tuple(sorted(self.turning)),
-        )
-
-    def takes_clients(self, machine_id: UUID) -> bool:
-        """Whether a machine takes clients' sessions."""
-        return self.stage != "mesh" and (machine_id in self.reflectors or machine_id in self.turning)
-
-    def mesh_with(self, machine_id: UUID, members: Collection[UUID]) -> set[UUID]:
-        """With whom a member has sessions of the full mesh."""
-        if self.stage != "reflectors":
-            others = set(members)
-        elif self.takes_clients(machine_id):
-            others = (self.reflectors | self.turning).intersection(members)
-        else:
-            others = set()
-        return set(others) - {machine_id}
-
-    def reflectors_of(self, machine_id: UUID, members: Collection[UUID]) -> set[UUID]:
-        """With whom a member has a session as a client."""
-        if self.stage == "mesh" or machine_id in self.reflectors:
-            return set()
-        if machine_id in self.turning:
-            return set(self.reflectors.intersection(members))
-        return set((self.reflectors | self.turning).intersection(members))
+        return BgpPlanRecord(network_id=network_id, stage=self.stage, reflectors=tuple(sorted(self.reflectors)))
 
     def sessions(self, machine_id: UUID, members: Collection[UUID]) -> set[Peering]:
-        """All sessions that a member is to have, as it sees them itself."""
-        if machine_id not in members:
-            return set()
-        found: set[Peering] = {(peer, "mesh") for peer in self.mesh_with(machine_id, members)}
-        found |= {(peer, "client") for peer in self.reflectors_of(machine_id, members)}
-        if self.takes_clients(machine_id):
-            found |= {(peer, "reflector") for peer in members if machine_id in self.reflectors_of(peer, members)}
+        """All sessions that a member is to have, as it sees them itself. Of the two that reflectors have with each
+        other, each being the other's client, one is enough, and BIRD has no more."""
+        others = set(members) - {machine_id}
+        found: set[Peering] = set()
+        if self.stage != "reflectors":
+            found |= {(peer, "mesh") for peer in others}
+        if self.stage != "mesh":
+            found |= {(peer, "client") for peer in self.reflectors & others}
+        if self.stage != "mesh" and machine_id in self.reflectors:
+            found |= {(peer, "reflector") for peer in others}
         return found
 
     def count(self, members: Collection[UUID]) -> int:
-        """How many sessions the network has, each counted once."""
-        size, inner = len(members), (self.reflectors | self.turning).intersection(members)
-        turning = self.turning.intersection(members)
-        full = size * (size - 1) // 2
-        if self.stage == "mesh":
-            return full
-        reflectors = len(inner) - len(turning)
-        clients = (size - len(inner)) * len(inner) + len(turning) * reflectors
-        return clients + (full if self.stage == "switching" else len(inner) * (len(inner) - 1) // 2)
+        """How many sessions the network has: one for each pair, and while it is switching, of each kind."""
+        inner = len(self.reflectors.intersection(members))
+        mesh, reflected = full_mesh(len(members)), full_mesh(inner) + inner * (len(members) - inner)
+        return {"mesh": mesh, "switching": mesh + reflected, "reflectors": reflected}[self.stage]
+
+
+def full_mesh(size: int) -> int:
+    """How many sessions a full mesh of so many machines has."""
+    return size * (size - 1) // 2

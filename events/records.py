@@ -234,9 +234,6 @@ class BgpPlanRecord(Tolerant):
     stage: PlanStage
     reflectors: tuple[UUID, ...]
     """In order of their ids; empty in full mesh."""
-    turning: Annotated[tuple[UUID, ...], Field(exclude_if=lambda value: not value)] = ()
-    """The machines that are becoming reflectors, or cease to be, in order of their ids: both reflector and client for a
-    while (`events.peering`)."""
 
 
 class BootstrapTokenRecord(Tolerant):

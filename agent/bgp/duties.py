@@ -78,8 +78,6 @@ def _network(
         export_policy=_policy("export", routing, place.words),
         narrow=tuple(sorted(place.members[each] for each in place.narrow if each in place.members)),
         narrow_mtu=place.narrow_mtu if place.narrow else 0,
-        is_turning=machine_id in plan.turning,
-        turning=_neighbours(place, plan.turning),
     )
 
 

@@ -59,10 +59,6 @@ class NetworkIntent:
     narrow: tuple[IPv4Address, ...] = ()
     """The next hops that are reached through transit machines, where packets must be smaller, in order."""
     narrow_mtu: int = 0
-    is_turning: bool = False
-    """Whether the machine is reflector and client at once (`events.peering`)."""
-    turning: tuple[Neighbour, ...] = ()
-    """The others that are, by address."""
 
 
 @dataclass(frozen=True, slots=True)
