@@ -150,5 +150,7 @@ def owners_of(place: Place, routes: Mapping[IPv4Network, Hop], meshes: Sequence[
 
 
 def sessions_planned(machine_id: UUID, place: Place) -> int:
-    """How many BGP sessions this machine is to have in a network."""
-    return len(BgpPlan.of(place.words.plan).sessions(machine_id, {machine_id, *place.members}))
+    """How many BGP sessions this machine is to have in a network. Two reflectors have one with each other, though each
+    is the other's client."""
+    sessions = BgpPlan.of(place.words.plan).sessions(machine_id, {machine_id, *place.members})
+    return len({(peer_id, purpose == "mesh") for peer_id, purpose in sessions})

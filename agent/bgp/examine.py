@@ -12,6 +12,7 @@ import http.client
 import io
 import os
 import signal
+import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -39,13 +40,22 @@ async def examine(check: HealthCheck, vip: IPv4Address, folder: Path = CHECKS) -
             await _make(check, vip, folder)
     except TimeoutError:
         return f"it does not answer within {check.timeout_seconds} s"
-    except ssl.SSLCertVerificationError as error:
-        return f"its certificate is not good: {error.verify_message}"[:_MOST_SAID]
-    except OSError as error:
-        return (error.strerror or str(error) or type(error).__name__)[:_MOST_SAID]
-    except (ValueError, _FailedCheckError) as error:
-        return str(error)[:_MOST_SAID]
+    except (OSError, ValueError, _FailedCheckError) as error:
+        return _in_words(error)[:_MOST_SAID]
     return ""
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not good: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS with it does not work: {error.reason}"
+        case socket.gaierror():
+            return f"its name is not known: {error.strerror}"
+        case OSError() if error.errno:
+            return os.strerror(error.errno)  # asyncio puts words of its own in the place of the system's
+    return str(error) or type(error).__name__
 
 
 class _FailedCheckError(Exception):
