@@ -37,7 +37,7 @@ SIGNING_OUT = "sign_out"
 """What makes the token count no more that it is called with."""
 LAST = (
     "revoke_machine", "show_revocation", "unassign_machine", SIGNING_OUT, "revoke_token", "revoke_bootstrap_token",
-    "delete_network", "delete_machine", "delete_account",
+    "delete_network", "delete_machine", "delete_account", "delete_route", "delete_vip", "delete_route_policy",
 )  # fmt: skip
 """What takes away what others ask about, in an order in which it can."""
 
@@ -90,7 +90,11 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
         f"{API}/accounts": {"uuid": account},
         f"{API}/tokens": {"uuid": token},
         f"{API}/bootstrap-tokens": {"uuid": (await made("bootstrap-tokens"))["uuid"]},
+        f"{API}/routes": {"uuid": (await made("routes", name="lan", prefixes=["10.20.0.0/16"]))["uuid"]},
+        f"{API}/vips": {"uuid": (await made("vips", name="web", address="203.0.113.10"))["uuid"]},
+        f"{API}/route-policies": {"uuid": (await made("route-policies", name="edge", direction="import"))["uuid"]},
     }
+    rule = {"sequence": 10, "match_type": "prefix_list", "match_prefixes": ["10.0.0.0/8"], "set_med": 5}
     bodies = {
         "create_network": {"name": "lab", "network_cidr": "10.0.0.0/24"},
         "assign_machine": {"machine_uuid": joining},
@@ -100,6 +104,14 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
         "create_account": {"name": "ben", "role": "operator"},
         "issue_token": {"name": "phone", "role": "viewer", "lifetime": "1d"},
         "sign_in": {"token": plane.admin_token},
+        "create_route": {"name": "dc", "prefixes": ["10.30.0.0/16"], "machine_uuids": [machine]},
+        "change_route": {"enabled": False},
+        "create_vip": {"name": "mail", "address": "203.0.113.11", "health_check_type": ""},
+        "change_vip": {"health_check_type": "tcp", "health_check_target": "80"},
+        "create_route_policy": {"name": "out", "direction": "export", "rules": [rule]},
+        "change_route_policy": {"rules": [rule]},
+        "set_gateway": {"network_uuids": []},
+        "pin_reflectors": {"machine_uuids": []},
         "give_bus_credentials": {"public_key": generate("user").public},
     }
     return Surroundings(plane, known, bodies, (await made("tokens", name="other"))["token"])

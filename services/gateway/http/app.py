@@ -15,6 +15,7 @@ from services.gateway.http import (
     agents_api,
     bootstrap_tokens,
     bus_credentials,
+    crossings,
     events,
     health,
     keys,
@@ -22,8 +23,13 @@ from services.gateway.http import (
     networks,
     paths,
     revocations,
+    route_policies,
     session,
     tokens,
+    vips,
+)
+from services.gateway.http import (
+    routes as routes_api,
 )
 from services.gateway.http.changes import PLAIN, Gateway
 from services.gateway.http.documents import DESCRIPTION, document
@@ -35,6 +41,7 @@ _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
     {"name": "machines", "description": "Machines, each with an agent."},
     {"name": "paths", "description": "How machines reach each other, and why so."},
+    {"name": "routes", "description": "What machines announce to each other with BGP, and what they take in."},
     {"name": "bootstrap tokens", "description": "What lets machines in."},
     {"name": "accounts", "description": "People and programs, and the tokens that speak for them."},
     {"name": "session", "description": "Who asks, and browsers' signing in and out."},
@@ -49,6 +56,10 @@ ROUTERS = (
     networks.router,
     machines.router,
     paths.router,
+    routes_api.router,
+    vips.router,
+    route_policies.router,
+    crossings.router,
     revocations.router,
     bootstrap_tokens.router,
     accounts.router,

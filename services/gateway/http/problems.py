@@ -24,6 +24,10 @@ _FIELDS = {
     "machine_id": "machine_uuid",
     "machine_ids": "machine_uuids",
     "network_id": "mesh_network_uuid",
+    "network_ids": "network_uuids",
+    "policy_id": "uuid",
+    "route_id": "uuid",
+    "vip_id": "uuid",
 }
 """What the commands' fields are called over HTTP."""
 
@@ -68,8 +72,14 @@ async def _wireloom(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireloomError)
     problem = error.to_problem()
     if "field" in problem:
-        problem["field"] = _FIELDS.get(problem["field"], problem["field"])
+        problem["field"] = _field(request.url.path, problem["field"])
     return problem_response(error.status, problem, _headers(error))
+
+
+def _field(path: str, name: str) -> str:
+    if name == "address" and path.startswith("/api/v1/vips"):
+        return name
+    return _FIELDS.get(name, name)
 
 
 def _headers(error: WireloomError) -> dict[str, str]:
