@@ -32,6 +32,7 @@ RESTART_TIME = 8
 """Seconds that the others hold a machine's routes when its BIRD is gone without a word, or BFD says that it is."""
 RECOVERY_TIME = 10
 """Seconds after which a BIRD that was started again gives up those of its neighbours that did not come back."""
+_CLIENTS_PORT = REFLECTOR_PORT + 1
 DEFAULT_PREFERENCE = 100
 _HEAVIEST = 30_000
 """What is preferred more than this (LOCAL_PREF) counts as this at a reflector's own choice, for BIRD's preference is a
@@ -247,12 +248,13 @@ def _session(name: str, label: str, neighbour: str) -> str:
 
 
 def _reflector(network: NetworkIntent, label: str) -> str:
-    """The port of the neighbours has no meaning but this: BIRD would take the sessions for those of the full mesh."""
+    """BIRD lets one session at a time begin with a neighbour and its port. Clients come from any port, so the one that
+    is named here only keeps these sessions apart from those of the full mesh, and from those with other reflectors."""
     name = reflector_name(network.network_id)
     return f"""\
 protocol bgp {name} from member_{label} {{
   local port {REFLECTOR_PORT};
-  neighbor range {network.cidr} port {REFLECTOR_PORT} as {network.asn};
+  neighbor range {network.cidr} port {_CLIENTS_PORT} as {network.asn};
   dynamic name "{name}_";
   rr client;
   rr cluster id {network.address};

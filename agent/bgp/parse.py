@@ -15,7 +15,7 @@ from typing import Literal
 from uuid import UUID
 
 from agent.bgp.names import read_session_name
-from events.records import RibRoute, RibState, SessionState
+from events.records import RibRoute, SessionState
 
 _STATES: dict[str, Literal["idle", "connect", "active", "opensent", "openconfirm", "established"]] = {
     "connect": "connect",
@@ -35,8 +35,6 @@ _PAIR = re.compile(r"\((\d+),\s*(\d+)\)")
 _STARTED = re.compile(rf"Last reboot on {_TIME}")
 _MOST = 50
 """So many AS numbers and communities of a route are told."""
-RIB_PART = 250
-MOST_RIB_PARTS = 20
 
 
 @dataclass(slots=True)
@@ -180,14 +178,4 @@ def _rib_route(entry: _Entry, own: IPv4Address) -> RibRoute:
         as_path=tuple(int(number) for number in re.findall(r"\d+", path))[:_MOST],
         communities=tuple(f"{high}:{low}" for high, low in _PAIR.findall(attributes.get("community", "")))[:_MOST],
         since=entry.since,
-    )
-
-
-def rib_states(routes: tuple[RibRoute, ...]) -> tuple[RibState, ...]:
-    """The routes in as many parts as are needed, one at least; what is too much is only counted."""
-    told = routes[: RIB_PART * MOST_RIB_PARTS]
-    starts = range(0, len(told), RIB_PART) if told else range(1)
-    return tuple(
-        RibState(part=part, parts=len(starts), total=len(routes), routes=told[start : start + RIB_PART])
-        for part, start in enumerate(starts)
     )
