@@ -1,8 +1,8 @@
 """Who has which BGP sessions in a network, by its plan. Pure.
 
 In full mesh everybody has one with everybody. With reflectors (RFC 4456) everybody is a client of each reflector, also
-the reflectors of each other: so nobody gives up a session by becoming a reflector, or by being one no more. While a
-network is *switching* it has both.
+the reflectors of each other, so that each two of them have two: nobody gives up a session by becoming a reflector, or
+by being one no more. While a network is *switching* it has those of both kinds.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ class BgpPlan:
         return BgpPlanRecord(network_id=network_id, stage=self.stage, reflectors=tuple(sorted(self.reflectors)))
 
     def sessions(self, machine_id: UUID, members: Collection[UUID]) -> set[Peering]:
-        """All sessions that a member is to have, as it sees them itself. Of the two that reflectors have with each
-        other, each being the other's client, one is enough, and BIRD has no more."""
+        """All sessions that a member is to have, as it sees them itself."""
         others = set(members) - {machine_id}
         found: set[Peering] = set()
         if self.stage != "reflectors":
@@ -48,9 +47,9 @@ class BgpPlan:
         return found
 
     def count(self, members: Collection[UUID]) -> int:
-        """How many sessions the network has: one for each pair, and while it is switching, of each kind."""
-        inner = len(self.reflectors.intersection(members))
-        mesh, reflected = full_mesh(len(members)), full_mesh(inner) + inner * (len(members) - inner)
+        """How many sessions the network has, each counted once."""
+        mesh = full_mesh(len(members))
+        reflected = len(self.reflectors.intersection(members)) * (len(members) - 1)
         return {"mesh": mesh, "switching": mesh + reflected, "reflectors": reflected}[self.stage]
 
 
