@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agent.device import Device, Devices, Peer, interface_name
 from agent.keys import public_key
-from agent.store import DiskStore, LinkNote
+from agent.store import DiskStore, LinkNote, SpeakerNote
 from events.fields import split_endpoint
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PathRecord, PeerRecord, Record
 from events.subjects import scope
@@ -60,10 +60,31 @@ def _network(store: DiskStore, membership: MembershipRecord, backends: list[Devi
         "public_key": public_key(tunnel.private_key) if tunnel else None,
         "listen_port": device.listen_port if device else None,
         "revision": store.revision(scope("network", membership.network_id)),
+        "bgp": _bgp(store.speaker(membership.network_id)),
         "peers": [
             _peer(member, peer, now) | _path(peer, links.get(member.machine_id), ways, hostnames)
             for member in sorted(members, key=lambda member: member.address)
             for peer in (device.peers.get(member.public_key) if device else None,)
+        ],
+    }
+
+
+def _bgp(note: SpeakerNote | None) -> dict[str, Any] | None:
+    """How BGP does, as the agent last noted it; None where it never ran."""
+    if note is None:
+        return None
+    speaker = note.speaker
+    return {
+        "state": speaker.state,
+        "reason": speaker.reason,
+        "version": speaker.version,
+        "since": speaker.since.isoformat(),
+        "sessions_established": note.established,
+        "sessions_planned": note.planned,
+        "announced": [str(prefix) for prefix in speaker.announced],
+        "vips": [
+            {"address": address, "healthy": vip.healthy, "since": vip.since.isoformat(), "reason": vip.reason}
+            for address, vip in zip(note.vips, speaker.vips, strict=True)
         ],
     }
 
@@ -125,10 +146,26 @@ def render(status: dict[str, Any]) -> str:
         name = network["name"] or network["network_id"]
         lines += ["", f"network {name}  {network['network_cidr']}"]
         lines.append(f"  {network['interface']}  {network['address']}  UDP {network['listen_port'] or '-'}  {state}")
+        lines += [f"  {line}" for line in _bgp_lines(network["bgp"])]
         lines += [f"  {line}" for line in _table(network["peers"])]
     if not status["networks"]:
         lines.append("in no network")
     return "\n".join(lines)
+
+
+def _bgp_lines(bgp: dict[str, Any] | None) -> list[str]:
+    if bgp is None:
+        return []
+    if bgp["state"] != "running":
+        return [f"BGP {bgp['state']}: {bgp['reason']}"]
+    announced = ", ".join(bgp["announced"]) or "nothing"
+    sessions = f"{bgp['sessions_established']} of {bgp['sessions_planned']} sessions established"
+    lines = [f"BGP running: {sessions}, announces {announced}"]
+    lines += [f"BGP: {bgp['reason']}"] if bgp["reason"] else []
+    for vip in bgp["vips"]:
+        health = "healthy" if vip["healthy"] else f"not healthy: {vip['reason']}"
+        lines.append(f"virtual IP {vip['address']}: {health}")
+    return lines
 
 
 def _table(peers: list[dict[str, Any]]) -> list[str]:

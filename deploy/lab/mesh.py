@@ -24,6 +24,7 @@ HTTP_PORT = 7480
 WIRELOOM = Path(sys.executable).with_name("wireloom")
 AGENT = Path(sys.executable).with_name("wireloom-agent")
 _OK = 200
+_DONE = (200, 201, 204)
 _FIELDS_OF_INTERFACE = 5
 """In `wg show all dump`: a peer has more."""
 _PAUSE = 0.02
@@ -107,7 +108,7 @@ class Mesh:
     def is_ready(self) -> bool:
         """Whether the control plane says so."""
         try:
-            return self._get("/readyz")[0] == _OK
+            return self._ask("/readyz")[0] == _OK
         except OSError:
             return False
 
@@ -153,12 +154,20 @@ class Mesh:
 
     def get(self, path: str) -> Any:
         """An answer of the HTTP API. Raises `LabError` where it is none."""
-        status, body = self._get(f"/api/v1/{path}")
+        status, body = self._ask(f"/api/v1/{path}")
         if status != _OK:
             raise LabError(f"GET {path} is answered with {status}: {body.decode()}")
         return json.loads(body)
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def send(self, method: str, path: str, body: Json) -> Json:
+        """Change something by the HTTP API; the answer. Raises `LabError` where it is refused."""
+        status, answer = self._ask(f"/api/v1/{path}", method, json.dumps(body))
+        if status not in _DONE:
+            raise LabError(f"{method} {path} is answered with {status}: {answer.decode()}")
+        made: Json = json.loads(answer or b"{}")
+        return made
+
+    def _ask(self, path: str, method: str = "GET", body: str | None = None) -> tuple[int, bytes]:
         address = self.control.address
         connection = http.client.HTTPSConnection(address, HTTP_PORT, timeout=10)
         with self.control.network():
@@ -166,7 +175,8 @@ class Mesh:
         trust = ssl.create_default_context(cafile=str(self._ca))
         try:
             connection.sock = trust.wrap_socket(plain, server_hostname=self._known_as)
-            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"} if self.token else {})
+            headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+            connection.request(method, path, body, headers | ({"Content-Type": "application/json"} if body else {}))
             response = connection.getresponse()
             return response.status, response.read()
         except http.client.HTTPException as error:
