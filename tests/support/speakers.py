@@ -45,6 +45,8 @@ class Speakers:
         self._established: set[tuple[UUID, UUID, str]] = set()
         """The machine that opens it, the other, and what for; of the full mesh the lower id first."""
         self._told: dict[UUID, float] = {}
+        self._told_plan: dict[UUID, float] = {}
+        """When a machine's newest report arrives, and when it hears the newest plan."""
         self._tickets = count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -106,7 +108,8 @@ class Speakers:
                 self.plan, self._made_at = step.plan, moment
                 self.changes += 1
                 for one in self.running:
-                    self._at(self._chance.uniform(0, 1), lambda one=one, plan=step.plan: self._hear(one, plan))  # type: ignore[misc]
+                    at = self._told_plan[one] = max(self._told_plan.get(one, 0), self.now + self._chance.uniform(0, 1))
+                    self._at(at - self.now, lambda one=one, plan=step.plan: self._hear(one, plan))  # type: ignore[misc]
 
     def reached(self, only: Callable[[UUID], bool] = lambda _: True) -> set[tuple[UUID, UUID]]:
         """Who has the routes of whom, of the machines that are alive and chosen."""
