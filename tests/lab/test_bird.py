@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.bgp.intent import Announced, Owner
-from tests.support.speakers import (
+from tests.support.birds import (
     PATIENCE,
     Station,
     address,
