@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from events.errors import NotFoundError
 from services.cli.api import Api, Json
-from services.cli.resolve import as_uuid, choose_machines, choose_network
+from services.cli.resolve import as_uuid, choose_machines, choose_named, choose_network
 
 NETWORKS = "/api/v1/mesh-networks"
 MACHINES = "/api/v1/machines"
 
+_FIRST_PART = 8
 _FEW = 8
 """Up to so many machines are asked for one by one; for more, all are listed."""
 
@@ -46,6 +48,31 @@ def all_machines(api: Api, tell: Callable[[str], None]) -> list[Json]:
         machines += page["items"]
         tell(f"Listed {len(machines):,} of {page['total']:,} machines")
     return machines
+
+
+def item_named(api: Api, path: str, text: str, what: str, listing: str) -> Json:
+    """The item of a collection that has this name or uuid. Raises `NotFoundError`."""
+    uuid = as_uuid(text)
+    if uuid is not None:
+        return api.get(f"{path}/{uuid}")
+    found = api.get(path, name=text)["items"]
+    return choose_named(text, found or api.all(path), what, listing)
+
+
+def hostnames(api: Api, uuids: Iterable[str]) -> dict[str, str]:
+    """The hostnames of machines by uuid; of those that are gone the uuid's first part."""
+    asked = list(dict.fromkeys(uuids))
+    found = {uuid: uuid[:_FIRST_PART] for uuid in asked}
+    machines = all_machines(api, lambda _: None) if len(asked) > _FEW else _there(api, asked)
+    return found | {machine["uuid"]: machine["hostname"] for machine in machines}
+
+
+def _there(api: Api, uuids: Iterable[str]) -> Iterable[Json]:
+    for uuid in uuids:
+        try:
+            yield api.get(f"{MACHINES}/{uuid}")
+        except NotFoundError:
+            continue  # deleted a moment ago
 
 
 def _candidates(api: Api, text: str) -> list[Json]:

@@ -7,7 +7,25 @@ import sys
 import typer
 
 from events.errors import WireloomError
-from services.cli import accounts, export, first, keys, log, login, machines, networks, paths, serve, status, tokens, up
+from services.cli import (
+    accounts,
+    crossings,
+    export,
+    first,
+    keys,
+    log,
+    login,
+    machines,
+    networks,
+    paths,
+    policies,
+    routes,
+    serve,
+    status,
+    tokens,
+    up,
+    vips,
+)
 from services.cli.session import console
 
 _EXIT_CODES = (
@@ -31,6 +49,11 @@ app.add_typer(networks.app, name="network", rich_help_panel="Networks and machin
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(paths.path)
 app.command(rich_help_panel="Networks and machines")(log.log)
+app.add_typer(routes.app, name="route", rich_help_panel="Routing")
+app.add_typer(vips.app, name="vip", rich_help_panel="Routing")
+app.add_typer(policies.app, name="policy", rich_help_panel="Routing")
+machines.app.command("gateway")(crossings.gateway)
+networks.app.command("reflectors")(crossings.reflectors)
 app.add_typer(tokens.app, name="token", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Access")(login.login)
 app.command(rich_help_panel="Access")(login.logout)

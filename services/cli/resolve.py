@@ -28,13 +28,7 @@ def choose_network(text: str, networks: Sequence[Json]) -> Json:
 
     Raises `NotFoundError` with the names that look like it.
     """
-    for network in networks:
-        if text.lower() == network["name"].lower() or as_uuid(text) == network["uuid"]:
-            return network
-    raise NotFoundError(
-        f"There is no network {text!r}.",
-        hint=_hint(text, [network["name"] for network in networks], "wireloom network list"),
-    )
+    return choose_named(text, networks, "network", "wireloom network list")
 
 
 def choose_machines(texts: Iterable[str], machines: Sequence[Json]) -> list[Json]:
@@ -62,11 +56,19 @@ def choose_account(text: str, accounts: Sequence[Json]) -> Json:
 
     Raises `NotFoundError` with the names that look like it.
     """
-    for account in accounts:
-        if text.lower() == account["name"].lower() or as_uuid(text) == account["uuid"]:
-            return account
-    names = [account["name"] for account in accounts]
-    raise NotFoundError(f"There is no account {text!r}.", hint=_hint(text, names, "wireloom account list"))
+    return choose_named(text, accounts, "account", "wireloom account list")
+
+
+def choose_named(text: str, items: Sequence[Json], what: str, listing: str) -> Json:
+    """The item that has this name, whatever the case, or this uuid.
+
+    Raises `NotFoundError` with the names that look like it.
+    """
+    for item in items:
+        if text.lower() == item["name"].lower() or as_uuid(text) == item["uuid"]:
+            return item
+    names = [item["name"] for item in items]
+    raise NotFoundError(f"There is no {what} {text!r}.", hint=_hint(text, names, listing))
 
 
 def choose_by_id(text: str, items: Sequence[Json], what: str, listing: str) -> Json:

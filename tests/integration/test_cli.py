@@ -62,6 +62,32 @@ def test_a_machine_from_its_creation_to_its_end(plane: ControlPlane) -> None:
     assert plane.run("machine", "show", "host").code == 3
 
 
+def test_routes_and_the_like_from_their_creation_to_their_end(plane: ControlPlane) -> None:
+    for name, cidr in (("left", "10.11.0.0/24"), ("right", "10.12.0.0/24")):
+        plane.run("network", "create", name, cidr)
+    plane.add_machines("gate", "spare")
+    for name in ("left", "right"):
+        assert plane.run("machine", "assign", "gate", "spare", "-n", name).code == 0
+    assert plane.run("machine", "gateway", "gate", "left", "right").code == 0
+    pinned = plane.run("network", "reflectors", "left", "gate", "spare")
+    assert pinned.stdout == "The route reflectors of left are pinned to gate, spare.\n"
+    said = plane.run("route", "create", "dc", "10.20.0.0/16", "--machine", "gate", "--machine", "spare")
+    assert said.stdout == "Created route dc: 10.20.0.0/16 behind gate, spare.\n"
+    refused = plane.run("route", "create", "mesh", "10.11.0.0/25", "--machine", "gate")
+    assert (refused.code, "of the network left" in refused.stderr) == (4, True)
+    vip = plane.json("vip", "create", "web", "203.0.113.10", "-m", "gate,spare", "--check", "http", "--target",
+                     "/healthz", "--interval", "2")  # fmt: skip
+    assert (vip["health_check_interval_seconds"], vip["health_check_timeout_seconds"]) == (2, 2)
+    rule = "10 accept prefix=10.20.0.0/16 max=24 local-pref=200"
+    assert plane.run("policy", "create", "edge", "-d", "import", "-n", "left", "--rule", rule).code == 0
+    assert "10.20.0.0/16 to /24" in plane.run("policy", "show", "edge").stdout
+    assert plane.run("machine", "delete", "gate", "--force").code == 0
+    shown = plane.run("vip", "list").stdout.splitlines()[1].split()
+    assert shown[:3] == ["web", "203.0.113.10", "spare"]
+    assert plane.run("machine", "gateway", "gate").code == 3
+    assert plane.run("route", "delete", "dc").stdout == "Deleted route dc.\n"
+
+
 def test_a_twin_needs_its_uuid(plane: ControlPlane) -> None:
     twins = plane.add_machines("twin", "TWIN")
     refused = plane.run("machine", "show", "twin")

@@ -49,7 +49,9 @@ CheckTarget = Annotated[
     ),
 ]
 Interval = Annotated[int, Field(strict=True, ge=1, le=3600, description="Between two checks.")]
-Timeout = Annotated[int, Field(strict=True, ge=1, le=300, description="For one check; at most the interval.")]
+Timeout = Annotated[
+    int, Field(strict=True, ge=1, le=300, description="For one check; at most the interval, and shortened with it.")
+]
 Threshold = Annotated[int, Field(strict=True, ge=1, le=100, description="So many results in a row count.")]
 Holdoff = Annotated[
     int, Field(strict=True, ge=0, le=3600, description="How long after it was given the VIP a machine begins to check.")

@@ -93,12 +93,15 @@ async def delete_vip(change: Changing, uuid: UUID) -> Response:
 
 
 def _check(before: HealthCheck, body: VipCreate | VipChange) -> HealthCheck | None:
-    """The health check with what the body says of it; None where it says nothing. Raises `InvalidInputError`."""
+    """The health check with what the body says of it; None where it says nothing. A shorter interval shortens the
+    timeout too, unless that is given. Raises `InvalidInputError`."""
     given: dict[str, Any] = {
         name.removeprefix(_CHECK): getattr(body, name) for name in body.model_fields_set if name.startswith(_CHECK)
     }
     if not given:
         return None
+    if "interval_seconds" in given:
+        given = {"timeout_seconds": min(before.timeout_seconds, given["interval_seconds"])} | given
     if given.get("type") in ("", "none"):
         given = {"target": ""} | given | {"type": "none"}
     try:
