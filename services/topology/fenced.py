@@ -14,7 +14,7 @@ MAX_BATCH = 1000
 """The most messages that the server takes in one atomic batch."""
 
 _ACK_SECONDS = 2.0
-_WRONG_LAST_SEQUENCE = 10071
+_WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 class RefusedError(Exception):
@@ -47,6 +47,16 @@ async def publish(client: Client, messages: Sequence[Message], last_sequence: in
     return sequence
 
 
+async def publish_newest(client: Client, message: Message, after: int) -> int:
+    """Write one message behind the one at `after`, which must be the newest of its subject (0 for none). Returns its
+    sequence. Raises as `publish` does."""
+    subject, payload, beside = message
+    headers = {"Nats-Expected-Last-Subject-Sequence": str(after), **beside}
+    reply = await client.request(subject, payload, timeout=_ACK_SECONDS, headers=headers)
+    sequence: int = _checked(reply.data)["seq"]
+    return sequence
+
+
 async def _publish_all_but_last(client: Client, messages: Sequence[Message], fence: dict[str, str]) -> dict[str, str]:
     """Open an atomic batch with `messages`; returns the headers of the message that commits it."""
     batch = {"Nats-Batch-Id": uuid.uuid4().hex}
@@ -65,6 +75,6 @@ def _checked(answer: bytes) -> dict[str, Any]:
     acknowledgement: dict[str, Any] = orjson.loads(answer) if answer else {}
     if "error" in acknowledgement:
         error = acknowledgement["error"]
-        kind = OvertakenError if error.get("err_code") == _WRONG_LAST_SEQUENCE else RefusedError
+        kind = OvertakenError if error.get("err_code") in _WRONG_LAST_SEQUENCE else RefusedError
         raise kind(error.get("description"))
     return acknowledgement

@@ -145,7 +145,7 @@ async def _load(client: Client, view: _View, writer: PathsWriter) -> None:
         async for batch in batches:
             view.take(_reports(batch))
             await asyncio.sleep(0)
-    dump = await _derived_state(client)
+    dump = await derived_state(client)
     # The end of a network after its peers, some of which may stand there still.
     entries = sorted(dump.entries, key=lambda entry: entry[0].endswith(".info"))
     records = [
@@ -161,8 +161,9 @@ async def _load(client: Client, view: _View, writer: PathsWriter) -> None:
     structlog.get_logger("services.topology").info("paths ready", reports=view.reached[REACH_STREAM], records=count)
 
 
-async def _derived_state(client: Client) -> StateDump:
-    """STATE, once it has come as far as the log: while it is made anew, nothing follows from it."""
+async def derived_state(client: Client) -> StateDump:
+    """STATE, once it has come as far as the log: while it is made anew, nothing follows from it. Raises
+    `UnavailableError`."""
     end = await log.last_sequence(client)
     while end and ((last := await state.last_message(client)) is None or last.position < end):  # noqa: ASYNC110
         await asyncio.sleep(_LOOK_SECONDS)

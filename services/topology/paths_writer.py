@@ -29,7 +29,8 @@ from events.trust.signing import SIGNATURE_HEADER, Signer, signed_with
 from services.topology.fenced import FAILURES, MAX_BATCH, publish
 from services.topology.paths_core import Paths, Wanted
 
-ALL = f"{PATHS_PREFIX}.>"
+ALL = f"{PATHS_PREFIX}.paths.>"
+"""PATHS holds networks' BGP plans too (`bgp_writer`)."""
 
 _RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 

@@ -22,8 +22,9 @@ from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
 from events.state import StateDump
-from events.subjects import LOG, PATHS, REACH, STATE, Stream
+from events.subjects import BGP, LOG, PATHS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
+from services.topology.bgp import derive_bgp
 from services.topology.derived import is_covered
 from services.topology.paths import derive_paths
 from services.topology.paths_writer import PathsDivergedError
@@ -62,6 +63,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     tasks = {
         asyncio.create_task(_work(client, settings.replicas, identity, (LOG, STATE), _derive)),
         asyncio.create_task(_work(client, settings.replicas, identity, (REACH, PATHS), derive_paths)),
+        asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS), derive_bgp)),
         asyncio.create_task(_purge_again(client, reconnected)),
         asyncio.create_task(stop.wait()),
     }
