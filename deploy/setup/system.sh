@@ -5,6 +5,7 @@ set -eu
 
 # package=program, or package=file where it brings no program of its own
 NEEDED="
+bird2=bird
 iperf3=iperf3
 iproute2=ip
 iputils-ping=ping
@@ -47,12 +48,26 @@ if [ -n "$missing" ]; then
         sudo="sudo"
     fi
     say "installing$missing"
-    install() {
+    # bird2 brings a daemon for the whole system, which Debian starts and enables at once. Nobody has asked for that one:
+    # the machines of the lab start their own. While a policy says so, no package starts anything.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap '$sudo rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' | $sudo install -m 755 /dev/stdin "$policy"
+    fi
+    install_missing() {
         # shellcheck disable=SC2086 # a list of packages
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing </dev/null >&2
     }
     # The package lists may be absent or too old to name files that still exist: refresh them only then.
-    install 2>/dev/null || { $sudo apt-get update -qq >&2 && install; }
+    install_missing 2>/dev/null || { $sudo apt-get update -qq >&2 && install_missing; }
+    case "$missing" in
+        *bird2*)
+            if command -v systemctl >/dev/null 2>&1; then $sudo systemctl --quiet disable bird.service >&2; fi
+            if [ -d /run/systemd/system ]; then $sudo systemctl --quiet stop bird.service >&2; fi
+            ;;
+    esac
 fi
 
 "$PYTHON" - <<'CHECK'
