@@ -219,6 +219,7 @@ template bgp member_{label} {{
   router id {network.address};
   multihop;
   strict bind on;
+  free bind on;
   bfd graceful;
   graceful restart on;
   graceful restart time {RESTART_TIME};
