@@ -398,6 +398,7 @@ class Network:
             words=self.words,
             narrow=frozenset(view.paths.reached()),
             narrow_mtu=nested_mtu(view.mtu),
+            lost=frozenset(each for each, member in view.members.items() if member.is_lost and member.way is None),
         )
 
     def route(self, owners: Mapping[str, UUID]) -> None:

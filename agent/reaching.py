@@ -116,6 +116,7 @@ class Reaching:
         """See `Traveller.linked`."""
         if link.state == "unreachable":
             self._change(self._view.found(link.peer_id, ""))
+        self._context.routed()
         self._say(link)
         self._reporter.say(link)
         self._context.store.note_link(self._network_id, LinkNote(link, time.time()))

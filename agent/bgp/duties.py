@@ -29,6 +29,8 @@ class Place:
     narrow: frozenset[UUID] = frozenset()
     """The members that are reached through transit machines."""
     narrow_mtu: int = 0
+    lost: frozenset[UUID] = frozenset()
+    """The members that are not reached in any way, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ the peers have. All of it stays as it is while there is no control plane.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +38,8 @@ from events.records import RoutingRecord, SpeakerState
 _GATHER = 0.05
 """Seconds for which changes are gathered."""
 _RETRY_AFTER = 5.0
+_GONE_AFTER = 2.0
+"""Seconds for which a machine is not reached before it counts as gone: a way through a transit takes a moment."""
 _SETTLE_WITHIN = 5.0
 """Seconds that the first health checks of an agent's life have before anything is told to a speaker that outlived the
 agent before: what was healthy shall not be withdrawn because nobody has looked yet."""
@@ -48,6 +50,9 @@ class Speaking(Protocol):
 
     def apply(self, intent: BgpIntent) -> None:
         """Intend this from now on."""
+
+    def lose(self, gone: Mapping[UUID, Collection[UUID]]) -> None:
+        """These machines, by network, are not reached in any way."""
 
     async def run(self) -> None:
         """Bring the speaker to what is intended, until cancelled."""
@@ -99,8 +104,9 @@ class Routing:
         self._ears: dict[UUID, _Ear] = {}
         self._places: dict[UUID, Place] = {}
         self._intent = BgpIntent()
-        self._seen_last = Observation(SpeakerState(state="off", reason="It has just started.", since=datetime.now(UTC)))
+        self._seen_last: Observation | None = None
         self._told: dict[UUID, SpeakerNote] = {}
+        self._lost: dict[tuple[UUID, UUID], float] = {}
         self._passing: Passage | None = None
         self._hindrance = ""
         self._client: Client | None = None
@@ -209,6 +215,7 @@ class Routing:
                 self._teach(self._networks[network_id], place)
         works = await self._guard(is_full)
         self._speaker.apply(self._intent)
+        self._lose()
         self._tell()
         return works
 
@@ -253,6 +260,21 @@ class Routing:
         self._passing = passage
         return True
 
+    def _lose(self) -> None:
+        """Tell the speaker who is gone."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        lost = {(network_id, each) for network_id, place in self._places.items() for each in place.lost}
+        if new := lost - self._lost.keys():
+            loop.call_later(_GONE_AFTER, self.stir)
+            self._lost |= dict.fromkeys(new, now)
+        self._lost = {each: since for each, since in self._lost.items() if each in lost}
+        gone: dict[UUID, set[UUID]] = {}
+        for (network_id, machine_id), since in self._lost.items():
+            if now - since >= _GONE_AFTER:
+                gone.setdefault(network_id, set()).add(machine_id)
+        self._speaker.lose(gone)
+
     def _passage(self) -> Passage:
         duties = self._duties()
         by_id = {network_id: place.interface for network_id, place in self._places.items()}
@@ -266,13 +288,15 @@ class Routing:
     # -- what is seen
 
     def _seen(self, observation: Observation) -> None:
-        if observation.speaker != self._seen_last.speaker:
+        if self._seen_last is None or observation.speaker != self._seen_last.speaker:
             self._log.info("BGP", state=observation.speaker.state, reason=observation.speaker.reason)
         self._seen_last = observation
         self._tell()
 
     def _tell(self) -> None:
         seen, vips, duties = self._seen_last, self._checks.states, self._duties()
+        if seen is None:
+            return
         addresses = {vip.vip_id: str(vip.address) for vip in duties.vips} if duties is not None else {}
         for network in self._intent.networks:
             ear, place = self._ears.get(network.network_id), self._places.get(network.network_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from agent.bgp.journal import Journal
 from agent.bgp.observed import NetworkObservation, Observation
 from agent.bgp.parse import read_started
 from agent.bgp.process import Bird, BirdError, RefusedError, ended
+from agent.bgp.releasing import Releasing
 from agent.bgp.watching import Watch
 from events.records import SpeakerState
 
@@ -52,6 +53,7 @@ class Speaker:
         self._intent: BgpIntent | None = None
         self._effective = BgpIntent()
         """What the configuration in place was written from."""
+        self._releasing = Releasing()
         self._changed = asyncio.Event()
         self._observation: Observation | None = None
         self._journal = Journal(run_folder / LOG_FILE)
@@ -70,6 +72,12 @@ class Speaker:
         """
         if intent != self._intent:
             self._intent = intent
+            self._changed.set()
+
+    def lose(self, gone: Mapping[UUID, Collection[UUID]]) -> None:
+        """These machines, by network, are not reached in any way: do not hold their routes when their sessions end."""
+        if gone != self._releasing.gone:
+            self._releasing.gone = gone
             self._changed.set()
 
     async def run(self) -> None:
@@ -189,7 +197,7 @@ class Speaker:
                     self._log.warning("BIRD does not answer", error=error.detail)
                     if misses >= _GIVE_UP:
                         await self._bird.kill(pid)
-                due = loop.time() + _GLANCE
+                due = loop.time() + (_SOON if self._releasing.is_due else _GLANCE)
                 whole_due = loop.time() + _LONGEST_QUIET if is_whole else whole_due
             await self._wait(max(0.0, due - loop.time()))
 
@@ -199,6 +207,7 @@ class Speaker:
                 status = await control.ask("show status")
                 self._version = control.version
                 self._started = read_started(line.text for line in status) or self._started
+            await self._releasing.release(control, self._effective)
             await watch.look(control, self._effective, whole)
         self._tell("running", self._complaint, watch.networks)
 
