@@ -16,6 +16,7 @@ leaves it standing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network
 
 from agent.bgp.intent import BgpIntent, NetworkIntent, Owner
 from agent.bgp.names import intake_name, network_label, reflector_name, rib_table, session_name
@@ -140,13 +141,16 @@ def _own(network: NetworkIntent, label: str, others: Iterable[NetworkIntent]) ->
 
 
 def _owned(label: str, owners: Iterable[Owner]) -> str:
-    cases = [f"    {owner.address}: return net ~ {_prefixes(owner)};" for owner in owners if owner.prefixes]
+    prefixes: dict[IPv4Address, set[IPv4Network]] = {}
+    for owner in owners:
+        prefixes.setdefault(owner.address, set()).update(owner.prefixes)
+    cases = [f"    {each}: return net ~ {_prefixes(owned)};" for each, owned in sorted(prefixes.items()) if owned]
     body = ["  case bgp_next_hop {", *cases, "  }"] if cases else []
     return "\n".join([f"function owned_{label}()", "{", *body, "  return false;", "}\n"])
 
 
-def _prefixes(owner: Owner) -> str:
-    return f"[ {', '.join(str(prefix) for prefix in owner.prefixes)} ]"
+def _prefixes(prefixes: Iterable[IPv4Network]) -> str:
+    return f"[ {', '.join(map(str, sorted(prefixes)))} ]"
 
 
 def _policies(network: NetworkIntent, label: str) -> Iterator[str]:
@@ -206,7 +210,7 @@ def _weighing(network: NetworkIntent) -> Iterator[str]:
 
 def _narrow(network: NetworkIntent) -> Iterator[str]:
     if network.narrow:
-        hops = ", ".join(map(str, network.narrow))
+        hops = ", ".join(map(str, sorted(set(network.narrow))))
         yield f"  if bgp_next_hop ~ [ {hops} ] then krt_mtu = {network.narrow_mtu};"
 
 
@@ -245,7 +249,7 @@ template bgp member_{label} {{
 
 
 def _session(name: str, label: str, neighbour: str) -> str:
-    return f"protocol bgp {name} from member_{label} {{ {neighbour} }}"
+    return f"protocol bgp {name} from member_{label} {{ {neighbour} }}\n"
 
 
 def _reflector(network: NetworkIntent, label: str) -> str:
