@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 
 from deploy.lab.lab import IP
 from deploy.lab.machine import LabError, Machine, Program
-from deploy.lab.mesh import Json, Mesh, wait_for
-from tests.lab.watching import FIVE, NETWORK, interface_of
+from deploy.lab.mesh import AGENT, Json, Mesh, wait_for
+from tests.lab.watching import FIVE, NETWORK, interface_of, unbroken_ping
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
@@ -122,6 +123,30 @@ def test_what_lies_behind_a_machine_is_reached_by_the_others_until_it_is_withdra
         wait_for(lambda: set(forwarding(first).values()) == {"0"}, 10, "forwarding to be off again")
 
 
+def test_agents_that_begin_anew_disturb_nothing_also_without_a_control_plane(mesh: Mesh, host: Machine) -> None:
+    first, second = (mesh.lab.machines[name] for name in FIVE[:2])
+    with made(mesh, "routes", prefixes=[LAN], machine_uuids=[uuid_of(mesh, FIVE[0])]):
+        wait_for(lambda: second.ping(HOST, 0.3), 30, f"{second.name} to reach {HOST}")
+        mesh.kill_control_plane()
+        try:
+            with unbroken_ping(second, HOST):
+                for machine in (first, second):
+                    assert mesh.agents[machine.name].stop() == 0
+                    mesh.start_agent(machine)
+                    log = mesh.agents[machine.name].log
+                    wait_for(lambda log=log: "BIRD runs already" in log.read_text(), 20, "the agent to find its BIRD")
+            wait_for(lambda: established(second) == 4, 10, "all sessions to stand still")
+        finally:
+            mesh.start_control_plane()
+    wait_for(lambda: not learnt(second), 30, "the route to be withdrawn")
+
+
+def established(machine: Machine) -> int:
+    """How many BGP sessions stand, as the agent tells."""
+    found = re.search(r"BGP running: (\d+) of 4 sessions established", mesh_status(machine))
+    return int(found[1]) if found else 0
+
+
 def test_a_machine_passes_on_to_its_prefixes_and_nowhere_else(mesh: Mesh, host: Machine) -> None:
     first, second = (mesh.lab.machines[name] for name in FIVE[:2])
     control = mesh.lab.machines["control"]
@@ -183,7 +208,26 @@ def test_a_virtual_ip_moves_to_a_healthy_machine(mesh: Mesh) -> None:
     wait_for(lambda: VIP not in one.run(["ip", "address"]), 10, "its address to be gone")
 
 
-def mesh_status(machine: Machine) -> str:
-    from deploy.lab.mesh import AGENT
+def test_routes_and_traffic_cross_between_two_meshes_at_a_gateway_and_nowhere_else(mesh: Mesh) -> None:
+    gateway, member, other = (mesh.lab.machines[name] for name in (FIVE[4], FIVE[0], FIVE[3]))
+    far = mesh.add("far")
+    mesh.await_known(["far"])
+    mesh.wireloom("network", "create", "annex", "172.17.0.0/24")
+    mesh.wireloom("machine", "assign", "far", gateway.name, other.name, "--network", "annex")
+    there, here = (lambda: mesh.addresses("annex").get("far", "")), mesh.addresses(NETWORK)[member.name]
+    wait_for(lambda: there() and gateway.ping(there(), 0.3), 30, "the gateway to reach the other mesh")
+    assert member.ping(there(), 0.3) is None
+    networks = {network["name"]: network["uuid"] for network in mesh.get("mesh-networks")["items"]}
+    path = f"machines/{uuid_of(mesh, gateway.name)}/gateway"
+    mesh.send("PUT", path, {"network_uuids": [networks[NETWORK], networks["annex"]]})
+    wait_for(lambda: member.ping(there(), 0.3), 30, f"{member.name} to reach the other mesh")
+    assert far.ping(here) is not None
+    assert "172.17.0.0/24" in allowed_ips(member)
+    assert set(forwarding(other).values()) == {"0"}, "it is in both meshes, but no gateway"
+    mesh.send("PUT", path, {"network_uuids": []})
+    wait_for(lambda: set(forwarding(gateway).values()) == {"0"}, 20, "forwarding to be off again")
+    assert member.ping(there(), 0.3) is None
 
+
+def mesh_status(machine: Machine) -> str:
     return machine.run([AGENT, "status", "--state-dir", machine.directory / "state"])
