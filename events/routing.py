@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from events.fields import Frozen
 
 RECOMMENDED_FULL_MESH = 100
-"""From so many machines on, route reflector mode is recommended."""
+"""With more machines than this, route reflector mode is recommended."""
 
 MIN_REFLECTORS = 2
 DEFAULT_REFLECTORS = 3

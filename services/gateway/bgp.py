@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from uuid import UUID
 from events.errors import InvalidInputError, NotFoundError
 from events.peering import Peering
 from events.records import BgpEvent, BgpRequest, RibRoute, RibState, SessionState, SpeakerState
+from events.routing import SessionKind
 from events.subjects import bgp_rib, bgp_session, bgp_speaker
 from services.gateway.mirror import Mirror
 from services.gateway.reporters import Reporters
@@ -45,6 +47,8 @@ class Bgp:
         """By subject."""
         self._sessions: dict[_Place, dict[Peering, SessionState]] = {}
         """But for those that are not meant to be any more."""
+        self._established: dict[_Place, Counter[SessionKind]] = {}
+        """How many of them are established, as the machine itself finds."""
         self._ribs: dict[_Place, Heard] = {}
         """The newest part."""
         self._reporters = Reporters(REPORTS)
@@ -59,13 +63,21 @@ class Bgp:
             return
         self._heard[subject] = heard = Heard(sequence, event)
         if isinstance(state, SessionState):
-            sessions = self._sessions.setdefault(place, {})
-            if state.state == "gone":
-                sessions.pop((state.peer_id, state.purpose), None)
-            else:
-                sessions[state.peer_id, state.purpose] = state
+            self._take_session(place, state)
         if isinstance(state, RibState) and ((newest := self._ribs.get(place)) is None or newest.sequence < sequence):
             self._ribs[place] = heard
+
+    def _take_session(self, place: _Place, state: SessionState) -> None:
+        sessions, established = self._sessions.setdefault(place, {}), self._established.setdefault(place, Counter())
+        before = sessions.pop((state.peer_id, state.purpose), None)
+        established[state.purpose] -= before is not None and before.state == "established"
+        if state.state != "gone":
+            sessions[state.peer_id, state.purpose] = state
+            established[state.purpose] += state.state == "established"
+
+    def established(self, network_id: UUID, machine_id: UUID, purpose: SessionKind) -> int:
+        """How many of a machine's sessions for this purpose are established."""
+        return self._established.get((network_id, machine_id), Counter())[purpose]
 
     def speaker(self, network_id: UUID, machine_id: UUID) -> SpeakerState | None:
         """What a machine last reported of its speaker."""

@@ -13,6 +13,7 @@ from events.errors import InternalError
 from services.gateway.http import (
     accounts,
     agents_api,
+    bgp,
     bootstrap_tokens,
     bus_credentials,
     crossings,
@@ -41,6 +42,7 @@ _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
     {"name": "machines", "description": "Machines, each with an agent."},
     {"name": "paths", "description": "How machines reach each other, and why so."},
+    {"name": "BGP", "description": "Machines' BGP speakers, their sessions and the routes that they know."},
     {"name": "routes", "description": "What machines announce to each other with BGP, and what they take in."},
     {"name": "bootstrap tokens", "description": "What lets machines in."},
     {"name": "accounts", "description": "People and programs, and the tokens that speak for them."},
@@ -56,6 +58,7 @@ ROUTERS = (
     networks.router,
     machines.router,
     paths.router,
+    bgp.router,
     routes_api.router,
     vips.router,
     route_policies.router,

@@ -52,7 +52,7 @@ async def list_networks(gateway: Served, query: Annotated[NetworkQuery, Query()]
     mirror = gateway.mirror
     rows = find_networks(mirror, query.sort, name=query.name, is_default=query.is_default, search=query.search)
     page = take(rows, query.sort, query.limit, query.after)
-    items = tuple(network_view(mirror, network_id) for network_id in page.ids)
+    items = tuple(network_view(mirror, network_id, gateway.tracks.plan(network_id)) for network_id in page.ids)
     return json_response(NetworkPage(items=items, total=page.total, next=page.next))
 
 
@@ -79,7 +79,7 @@ async def create_network(change: Changing, body: NetworkCreate) -> Response:
 @router.get("/{uuid}", response_model=Network, responses=reading(404), dependencies=[VIEWER, PLAIN])
 async def show_network(gateway: Served, uuid: UUID) -> Response:
     """Show a mesh network."""
-    return json_response(network_view(gateway.mirror, uuid))
+    return json_response(network_view(gateway.mirror, uuid, gateway.tracks.plan(uuid)))
 
 
 @router.patch("/{uuid}", response_model=Network, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -185,7 +185,7 @@ async def unassign_machine(change: Changing, uuid: UUID, machine_uuid: UUID) -> 
 
 async def _answer_network(change: Change, outcome: Outcome, network_id: UUID, status: int) -> Response:
     def view() -> Network:
-        return network_view(change.gateway.mirror, network_id)
+        return network_view(change.gateway.mirror, network_id, change.gateway.tracks.plan(network_id))
 
     return await change.answer(outcome, status, f"{PATH}/{network_id}", view)
 

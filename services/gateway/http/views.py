@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from events.peering import BgpPlan, full_mesh
+from events.routing import DEFAULT_REFLECTORS, RECOMMENDED_FULL_MESH
 from services.gateway.http.schemas import Machine, Membership, Network
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
 
 
-def network_view(mirror: Mirror, network_id: UUID) -> Network:
+def network_view(mirror: Mirror, network_id: UUID, plan: BgpPlan) -> Network:
     """A network. Raises `NotFoundError`."""
     network, record = mirror.network(network_id)
     return Network(
@@ -19,10 +21,22 @@ def network_view(mirror: Mirror, network_id: UUID) -> Network:
         network_cidr=record.network_cidr,
         is_default=record.is_default,
         route_reflector_mode=record.route_reflector_mode,
+        bgp_stage=plan.stage,
+        recommendation=recommendation(len(network.members), with_reflectors=record.route_reflector_mode),
         available_ip_count=network.available_ip_count,
         machine_count=len(network.members),
         created_at=record.created_at,
         updated_at=network.updated_at,
+    )
+
+
+def recommendation(size: int, *, with_reflectors: bool) -> str | None:
+    """What is recommended for a network of so many machines; None for nothing."""
+    if with_reflectors or size <= RECOMMENDED_FULL_MESH:
+        return None
+    return (
+        f"Turn on route reflector mode: in full mesh {size:,} machines keep {full_mesh(size):,} BGP sessions, "
+        f"with {DEFAULT_REFLECTORS} reflectors {DEFAULT_REFLECTORS * (size - 1):,}."
     )
 
 
