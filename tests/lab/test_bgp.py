@@ -135,16 +135,25 @@ def test_agents_that_begin_anew_disturb_nothing_also_without_a_control_plane(mes
                     mesh.start_agent(machine)
                     log = mesh.agents[machine.name].log
                     wait_for(lambda log=log: "BIRD runs already" in log.read_text(), 20, "the agent to find its BIRD")
-            wait_for(lambda: established(second) == 4, 10, "all sessions to stand still")
+            await_sessions(mesh, [4] * 5)
         finally:
             mesh.start_control_plane()
     wait_for(lambda: not learnt(second), 30, "the route to be withdrawn")
 
 
-def established(machine: Machine) -> int:
-    """How many BGP sessions stand, as the agent tells."""
-    found = re.search(r"BGP running: (\d+) of 4 sessions established", mesh_status(machine))
-    return int(found[1]) if found else 0
+def sessions(machine: Machine) -> tuple[int, int]:
+    """How many BGP sessions stand, and how many shall, as the agent tells."""
+    found = re.search(r"BGP running: (\d+) of (\d+) sessions established", mesh_status(machine))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def await_sessions(mesh: Mesh, planned: list[int]) -> None:
+    """Wait until all sessions stand that shall: so many at each machine, in order."""
+    wait_for(
+        lambda: sorted(map(sessions, (mesh.lab.machines[name] for name in FIVE))) == [(each, each) for each in planned],
+        20,
+        f"{planned} sessions",
+    )
 
 
 def test_a_machine_passes_on_to_its_prefixes_and_nowhere_else(mesh: Mesh, host: Machine) -> None:
@@ -206,6 +215,26 @@ def test_a_virtual_ip_moves_to_a_healthy_machine(mesh: Mesh) -> None:
     assert cut < 8
     wait_for(lambda: VIP not in allowed_ips(client), 20, "the virtual IP to be gone")
     wait_for(lambda: VIP not in one.run(["ip", "address"]), 10, "its address to be gone")
+
+
+def test_a_network_turns_to_reflectors_and_back_under_a_running_ping(mesh: Mesh, host: Machine) -> None:
+    network = f"mesh-networks/{mesh.get('mesh-networks')['items'][0]['uuid']}"
+    second = mesh.lab.machines[FIVE[1]]
+
+    def turn(reflectors: bool, stage: str) -> float:
+        begun = time.monotonic()
+        mesh.send("PATCH", network, {"route_reflector_mode": reflectors})
+        wait_for(lambda: mesh.get(network)["bgp_stage"] == stage, 60, f"the stage to be {stage}")
+        return time.monotonic() - begun
+
+    with made(mesh, "routes", prefixes=[LAN], machine_uuids=[uuid_of(mesh, FIVE[0])]):
+        wait_for(lambda: second.ping(HOST, 0.3), 30, f"{second.name} to reach {HOST}")
+        with unbroken_ping(second, HOST):
+            there = turn(True, "reflectors")
+            await_sessions(mesh, [3, 3, 4, 4, 4])
+            back = turn(False, "mesh")
+            await_sessions(mesh, [4] * 5)
+    print(f"to reflectors in {there:.1f} s, and back in {back:.1f} s")
 
 
 def test_routes_and_traffic_cross_between_two_meshes_at_a_gateway_and_nowhere_else(mesh: Mesh) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from agent.access import Door, open_bus, secured_bus
 from agent.agent import Agent
+from agent.bgp.routing import Gear
 from agent.context import Options
 from agent.desired import Locality
 from agent.device import interface_name
@@ -40,6 +41,8 @@ class Machine:
     store: Callable[[], Store] = MemoryStore
     door: Door | None = None
     """Where it gets its access; None for a bus that lets everybody in."""
+    gear: Gear | None = None
+    """What it speaks BGP with, if it does."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
@@ -54,6 +57,7 @@ class Machine:
             devices=self.devices,
             store=self.store(),
             surroundings=self.surroundings,
+            gear=self.gear,
             on_ready=ready.set,
         )
         life = asyncio.create_task(agent.run())
