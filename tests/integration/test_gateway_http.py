@@ -48,7 +48,7 @@ async def test_a_network_from_creation_to_deletion(http: httpx2.AsyncClient) -> 
     assert int(response.headers["x-log-sequence"]) >= 1
     assert list(made) == [
         "uuid", "name", "network_cidr", "is_default", "route_reflector_mode", "available_ip_count", "machine_count",
-        "created_at", "updated_at",
+        "created_at", "updated_at", "bgp_stage", "recommendation",
     ]  # fmt: skip
     assert (made["available_ip_count"], made["machine_count"]) == (254, 0)
     assert await done(http.get(place)) == made

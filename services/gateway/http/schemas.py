@@ -43,15 +43,15 @@ class Network(View):
     network_cidr: Cidr = Field(description="Its IPv4 range; never changes.", examples=["172.16.0.0/24"])
     is_default: bool = Field(description="Whether this is the one default network.")
     route_reflector_mode: bool = Field(description="For networks of 250 machines and more.")
+    available_ip_count: int = Field(description="How many more machines fit.", examples=[251])
+    machine_count: int = Field(description="How many machines are assigned.", examples=[3])
+    created_at: Moment
+    updated_at: Moment = Field(description="When the network, a membership in it or a peer of it last changed.")
     bgp_stage: PlanStage = Field(
         description="How its machines peer with BGP now: in full `mesh`, with `reflectors`, or `switching` from one to "
         "the other, with the sessions of both until all have what they need."
     )
     recommendation: str | None = Field(description="What is recommended for a network of its size; null for nothing.")
-    available_ip_count: int = Field(description="How many more machines fit.", examples=[251])
-    machine_count: int = Field(description="How many machines are assigned.", examples=[3])
-    created_at: Moment
-    updated_at: Moment = Field(description="When the network, a membership in it or a peer of it last changed.")
 
 
 class Membership(View):

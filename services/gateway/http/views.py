@@ -21,12 +21,12 @@ def network_view(mirror: Mirror, network_id: UUID, plan: BgpPlan) -> Network:
         network_cidr=record.network_cidr,
         is_default=record.is_default,
         route_reflector_mode=record.route_reflector_mode,
-        bgp_stage=plan.stage,
-        recommendation=recommendation(len(network.members), with_reflectors=record.route_reflector_mode),
         available_ip_count=network.available_ip_count,
         machine_count=len(network.members),
         created_at=record.created_at,
         updated_at=network.updated_at,
+        bgp_stage=plan.stage,
+        recommendation=recommendation(len(network.members), with_reflectors=record.route_reflector_mode),
     )
 
 
