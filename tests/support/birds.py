@@ -218,11 +218,16 @@ class RouteWatch:
 
     def mark(self) -> None:
         """Until all that has happened so far was heard."""
-        self._marks += 1
-        wanted = f"unreachable 198.51.100.{self._marks}"
+        since = self._marks
 
         def heard() -> bool:
-            command("ip", "route", "replace", *wanted.split(), "table", "99", namespace=self._name)
+            # Another each time: of what is there already, nobody hears.
+            self._marks += 1
+            route = ("unreachable", f"198.18.{self._marks >> 8}.{self._marks & 255}")
+            command("ip", "route", "add", *route, "table", "99", namespace=self._name)
+            wanted = tuple(
+                f"unreachable 198.18.{mark >> 8}.{mark & 255} " for mark in range(since + 1, self._marks + 1)
+            )
             return any(line.startswith(wanted) for line in self._lines)
 
         wait_until_sync(heard, PATIENCE, "the monitor hears")
