@@ -56,6 +56,14 @@ class Bird:
         """Whether the last one ended without taking its leave (or still runs)."""
         return (self.folder / _PID).exists()
 
+    def _mute(self) -> int | None:
+        """The process that the last one was, if it still is."""
+        try:
+            pid = int((self.folder / _PID).read_text())
+            return pid if Path(f"/proc/{pid}/cwd").samefile(self.folder) else None
+        except (OSError, ValueError):
+            return None
+
     def configuration(self) -> str:
         """The configuration that is in place; empty if there is none."""
         try:
@@ -102,6 +110,8 @@ class Bird:
     async def start(self, recover: bool) -> int:
         """Start it, and return its process once it answers. With `recover` it leaves the kernel's routes alone until
         its neighbours have told it theirs (graceful restart, RFC 4724). Raises BirdError."""
+        if (mute := self._mute()) is not None:  # it does not answer, but has the ports
+            await self.kill(mute)
         pid = self._spawn(recover)
         try:
             async with asyncio.timeout(_PATIENCE):

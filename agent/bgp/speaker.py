@@ -29,7 +29,8 @@ _GLANCE = 2.0
 """Seconds between looks at whether anything has changed: they cost BIRD a few lines for each network."""
 _LONGEST_QUIET = 30.0
 """Seconds after which everything is looked at, whether or not anything seems to have changed."""
-_INSTALL_GLANCE = 30.0
+_LONG_GLANCE = 30.0
+"""Seconds until BIRD is tried again that is not installed, or did not start."""
 _MOURNING = 3.2
 """Seconds from BIRD's death to its next life. The others hold its routes meanwhile (graceful restart). By then their
 BFD has found out that it was gone; if they found out later, they would end the sessions that it has begun anew."""
@@ -62,6 +63,8 @@ class Speaker:
         self._version = ""
         self._started = datetime.now(UTC)
         self._mourning = _MOURNING
+        self._revive = False
+        """Whether there is a BIRD to follow on from."""
         self._log = structlog.get_logger("agent").bind(part="bgp")
 
     def apply(self, intent: BgpIntent) -> None:
@@ -87,11 +90,11 @@ class Speaker:
                 await self._wait(None)
             elif not self._intent.networks:
                 await self._bird.stop()
-                self._observation = None
+                self._observation, self._revive = None, False
                 await self._wait(None)
             elif not Bird.is_installed():
                 self._tell("off", HOW_TO_INSTALL)
-                await self._wait(_INSTALL_GLANCE)
+                await self._wait(_LONG_GLANCE)
             else:
                 await self._live(self._intent)
 
@@ -117,6 +120,7 @@ class Speaker:
         except BirdError as error:
             self._log.error("BGP does not run", error=error.detail)
             self._tell("failed", error.detail)
+            await self._wait(_LONG_GLANCE)
         else:
             death = loop.create_task(ended(pid))
             death.add_done_callback(lambda _: self._changed.set())
@@ -126,11 +130,12 @@ class Speaker:
                 death.cancel()
             if not death.done():
                 return  # the machine has left its last network
+            self._revive = True
             self._log.warning("BIRD has ended; it is started again", pid=pid)
             self._tell("failed", "BIRD has ended; it is started again.")
-        self._mourning = _MOURNING if loop.time() - begun > _LONGEST_MOURNING else self._mourning
-        await asyncio.sleep(self._mourning)
-        self._mourning = min(2 * self._mourning, _LONGEST_MOURNING)
+            self._mourning = _MOURNING if loop.time() - begun > _LONGEST_MOURNING else self._mourning
+            await asyncio.sleep(self._mourning)
+            self._mourning = min(2 * self._mourning, _LONGEST_MOURNING)
 
     async def _begin(self, intent: BgpIntent) -> int:
         pid = await self._bird.find()
@@ -140,7 +145,7 @@ class Speaker:
             await self._configure(intent, anyway=True)
         else:
             await self._place(intent)
-            pid = await self._bird.start(recover=self._bird.died)
+            pid = await self._bird.start(recover=self._revive or self._bird.died)
             self._log.info("BIRD is started", pid=pid)
         return pid
 

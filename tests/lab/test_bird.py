@@ -241,3 +241,27 @@ def test_routes_cross_at_a_gateway_and_do_not_come_back(tmp_path: Path) -> None:
         # The gateway itself uses the network that the prefix lies in.
         assert machines[2].routes()[str(prefix(1))]["gateway"] == "10.8.0.1"
         assert machines[2].routes()[str(prefix(3))]["gateway"] == "10.9.0.3"
+
+
+def test_a_bird_that_is_told_to_end_is_started_again_and_keeps_what_it_taught_the_kernel(
+    four: dict[int, Station],
+) -> None:
+    with watching(four[1]) as (watch,):
+        command("kill", "-TERM", str(four[1].pid))
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "failed", PATIENCE, "its end is told")
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "running", PATIENCE, "it runs again")
+        await_sessions(four[1], *[(number, "mesh") for number in (2, 3, 4)])
+        four[1].await_routes(2, 3, 4)
+        assert watch.lost() == []
+
+
+def test_a_bird_that_answers_no_more_is_replaced(four: dict[int, Station]) -> None:
+    stuck = four[1].pid
+    four[1].end()
+    command("kill", "-STOP", str(stuck))
+    (four[1].folder / "bird.ctl").unlink()
+    four[1].begin()
+    four[1].apply(intent(1, 4))
+    await_sessions(four[1], *[(number, "mesh") for number in (2, 3, 4)])
+    assert four[1].pid != stuck
+    assert not Path(f"/proc/{stuck}").exists()
