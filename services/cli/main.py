@@ -9,6 +9,7 @@ import typer
 from events.errors import WireloomError
 from services.cli import (
     accounts,
+    bgp,
     crossings,
     export,
     first,
@@ -52,6 +53,7 @@ app.command(rich_help_panel="Networks and machines")(log.log)
 app.add_typer(routes.app, name="route", rich_help_panel="Routing")
 app.add_typer(vips.app, name="vip", rich_help_panel="Routing")
 app.add_typer(policies.app, name="policy", rich_help_panel="Routing")
+app.add_typer(bgp.app, name="bgp", rich_help_panel="Routing")
 machines.app.command("gateway")(crossings.gateway)
 networks.app.command("reflectors")(crossings.reflectors)
 app.add_typer(tokens.app, name="token", rich_help_panel="Networks and machines")

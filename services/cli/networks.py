@@ -52,13 +52,16 @@ def create(
 
 @app.command("list")
 def list_networks(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
-    """List the networks. A star marks the default one, RR route reflector mode."""
+    """List the networks. A star marks the default one, RR route reflector mode; ⇄ that it is being switched."""
     with opened(context, url, as_json) as session:
         networks = session.api.all(NETWORKS)
         if as_json:
             session.json({"items": networks, "total": len(networks)})
         elif networks:
             session.table(networks_table(networks, session.wide))
+            for network in networks:
+                if network["recommendation"]:
+                    session.say(f"{network['name']}: {network['recommendation']}")
         else:
             session.say("There are no networks yet. Create one: wireloom network create office 172.16.0.0/24")
 
@@ -73,6 +76,9 @@ def show(context: typer.Context, network: Name, url: Url = None, as_json: AsJson
             session.json(found | {"machines": machines})
             return
         session.table(network_table(found))
+        if found["recommendation"]:
+            session.say("")
+            session.say(found["recommendation"])
         if machines:
             session.say("")
             session.table(members_table(found, machines, session.wide))

@@ -24,16 +24,20 @@ TRANSIT = {
 }
 """What a machine's transit modes mean."""
 
+_STAGES = {"mesh": "in full mesh", "switching": "being switched", "reflectors": "with reflectors"}
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def network_name(network: Json) -> Text:
-    """A network's name with a star where it is the default and a badge where it is in route reflector mode."""
+    """A network's name with a star where it is the default, a badge where it is in route reflector mode, and arrows
+    while its BGP sessions are being switched."""
     text = Text(network["name"])
     if network["is_default"]:
         text.append(f" {STAR}", style="yellow")
     if network["route_reflector_mode"]:
         text.append(" ").append("RR", style="reverse")
+    if network["bgp_stage"] == "switching":
+        text.append(" ⇄", style="yellow")
     return text
 
 
@@ -56,6 +60,7 @@ def network_table(network: Json) -> Table:
         ("Network CIDR", network["network_cidr"]),
         ("Default", yes_no(network["is_default"])),
         ("Route reflector mode", "on" if network["route_reflector_mode"] else "off"),
+        ("BGP sessions", _STAGES.get(network["bgp_stage"], "not known")),
         ("Machines", f"{network['machine_count']:,}, room for {network['available_ip_count']:,} more"),
         ("Created", local_time(network["created_at"])),
         ("Updated", local_time(network["updated_at"])),

@@ -34,6 +34,8 @@ def network(uuid: str, name: str, **fields: Any) -> dict[str, Any]:
         "network_cidr": "172.16.0.0/24",
         "is_default": False,
         "route_reflector_mode": False,
+        "bgp_stage": "mesh",
+        "recommendation": None,
         "available_ip_count": 254,
         "machine_count": 0,
         "created_at": TIME,
