@@ -94,6 +94,9 @@ class Targets:
                 network, machine = (await self.make("network"))["uuid"], (await self.make("machine"))["uuid"]
                 await done(self.admin.post(f"{API}/mesh-networks/{network}/machines", json={"machine_uuid": machine}))
                 return {"uuid": network, "machine_uuid": machine}
+            case "placed":
+                member = await self.make("member")
+                return {"uuid": member["machine_uuid"], "network_uuid": member["uuid"]}
             case "pair":
                 member, peer = await self.make("member"), (await self.make("machine"))["uuid"]
                 path = f"{API}/mesh-networks/{member['uuid']}/machines"
@@ -147,6 +150,10 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("GET", f"{names}/{{uuid}}/paths"): Case(200, "network"),
         ("GET", f"{names}/{{uuid}}/paths/{{machine_uuid}}/{{peer_uuid}}"): Case(200, "pair"),
         ("GET", f"{machines}/{{uuid}}/peers"): Case(200, "machine"),
+        ("GET", f"{names}/{{uuid}}/bgp"): Case(200, "network"),
+        ("GET", f"{names}/{{uuid}}/bgp/sessions"): Case(200, "network"),
+        ("GET", f"{machines}/{{uuid}}/bgp"): Case(200, "machine"),
+        ("GET", f"{machines}/{{uuid}}/mesh-networks/{{network_uuid}}/rib"): Case(200, "placed"),
         ("GET", machines): Case(200),
         ("POST", machines): Case(201, body=lambda: {"hostname": targets.name()}),
         ("GET", f"{machines}/{{uuid}}"): Case(200, "machine"),

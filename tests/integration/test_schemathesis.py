@@ -86,7 +86,7 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
     token = (await made("tokens", name="robot", account_uuid=account))["uuid"]
     known = {
         f"{API}/mesh-networks": {"uuid": network, "machine_uuid": joining, "peer_uuid": machine},
-        f"{API}/machines": {"uuid": machine},
+        f"{API}/machines": {"uuid": machine, "network_uuid": network},
         f"{API}/accounts": {"uuid": account},
         f"{API}/tokens": {"uuid": token},
         f"{API}/bootstrap-tokens": {"uuid": (await made("bootstrap-tokens"))["uuid"]},
