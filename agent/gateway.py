@@ -24,6 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from agent.outer import create_connection
 from events.enrolment import Access, Challenge, EnrolRequest, RenewRequest
 from events.errors import InternalError, InvalidInputError, NotFoundError, UnavailableError, WireloomError
 from events.fields import shown
@@ -160,6 +161,7 @@ def _system_trust() -> ssl.SSLContext:
 def _exchange(address: Address, tls: ssl.SSLContext, method: str, path: str, body: bytes | None) -> bytes:
     """The body of a good answer. Raises the error that another one describes."""
     connection = http.client.HTTPSConnection(address.host, address.port, timeout=_TIMEOUT, context=tls)
+    connection._create_connection = create_connection  # type: ignore[attr-defined]
     headers = {"Accept": "application/json", "User-Agent": "wireloom-agent"}
     if body is not None:
         headers["Content-Type"] = "application/json"

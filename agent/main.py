@@ -24,6 +24,7 @@ import structlog
 from agent.access import Connect, open_bus, secured_bus
 from agent.agent import Agent
 from agent.backends import choose
+from agent.bgp.examine import CHECKS
 from agent.bgp.gear import NOT_WANTED, clean_up, gear_for
 from agent.bgp.routing import Gear
 from agent.context import KEY_MAX_AGE, Options
@@ -36,6 +37,7 @@ from agent.install import STATE_DIR, Service
 from agent.join import TOKEN_VARIABLE, Wish, join, leave, taken_token
 from agent.kernel import KernelDevices
 from agent.notify import notify
+from agent.outer import OuterLoop
 from agent.pathfinding import Probing
 from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
@@ -131,7 +133,14 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help=f"days after which a WireGuard key gives way to a new one; 0 for never (default {KEY_MAX_AGE / _DAY:g})",
     )
     parser.add_argument("--backend", choices=("auto", "kernel", "wireguard-go"), default="auto")
-    parser.add_argument("--no-bgp", action="store_true", help="announce and learn no routes")
+    parser.add_argument("--no-bgp", action="store_true", help="speak no BGP: announce and learn no routes")
+    parser.add_argument(
+        "--checks",
+        type=Path,
+        default=CHECKS,
+        metavar="FOLDER",
+        help=f"the programs that health checks of virtual IPs may run, all of them root's (default {CHECKS})",
+    )
     parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--down-on-exit", action="store_true", help="take the tunnels down at the end")
@@ -202,8 +211,10 @@ def _run(parsed: argparse.Namespace) -> int:
         else:
             log.info("starting", bus=parsed.nats)
             door, connect = None, open_bus(parsed.nats, name, machine_id)
-        gear = gear_for(machine_id, NOT_WANTED if parsed.no_bgp else "")
-        asyncio.run(_live(machine_id, options, connect=connect, door=door, devices=devices, store=store, gear=gear))
+        gear = gear_for(machine_id, NOT_WANTED if parsed.no_bgp else "", parsed.checks)
+        with asyncio.Runner(loop_factory=OuterLoop) as runner:
+            life = _live(machine_id, options, connect=connect, door=door, devices=devices, store=store, gear=gear)
+            runner.run(life)
     return 0
 
 

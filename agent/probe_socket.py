@@ -17,7 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from agent.device import OUTER_MARK, DeviceError
+from agent.device import DeviceError
+from agent.outer import mark
 from agent.probing.wire import MAGIC
 from events.fields import join_endpoint, split_endpoint
 
@@ -99,7 +100,7 @@ class ProbeSocket:
                 return
             raise
         self._sockets[version] = opened
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, OUTER_MARK)
+        mark(opened)
         _attach_filter(opened, version, self._port)
         if version == 6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, _CHECKSUM_OFFSET)
@@ -143,7 +144,7 @@ class ProbeSocket:
 def _source_for(destination: IPv4Address) -> IPv4Address:
     """The address that the system would send from. Raises OSError where there is no route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, OUTER_MARK)
+        mark(asking)
         asking.connect((str(destination), 9))
         return IPv4Address(asking.getsockname()[0])
 

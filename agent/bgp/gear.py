@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from agent.bgp.examine import examine
+from agent.bgp.examine import CHECKS, examine
 from agent.bgp.forwarding import NoPassageError, PassageGuard
 from agent.bgp.routing import Gear
 from agent.bgp.speaker import Speaker
@@ -20,14 +21,14 @@ RUN_FOLDER = Path("/run/wireloom")
 NOT_WANTED = "The agent was started with --no-bgp: start it without."
 
 
-def gear_for(machine_id: UUID, refusal: str = "") -> Gear:
-    """This system's own. `refusal` is why it is not to be used, if so."""
+def gear_for(machine_id: UUID, refusal: str = "", checks: Path = CHECKS) -> Gear:
+    """This system's own. `refusal` is why it is not to be used, if so; `checks` are programs for health checks."""
     folder = RUN_FOLDER / str(machine_id)
     return Gear(
         speaker=lambda tell: Speaker(folder / "bird", tell),
         table=LearntTable(),
         guard=PassageGuard(folder),
-        examine=examine,
+        examine=partial(examine, folder=checks),
         refusal=refusal,
     )
 

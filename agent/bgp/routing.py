@@ -8,6 +8,7 @@ the peers have. All of it stays as it is while there is no control plane.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from events.records import RoutingRecord, SpeakerState
 
 _GATHER = 0.05
 """Seconds for which changes are gathered."""
+_SHARE = 10
+"""Of a processor's time, this takes one part in so many at most: in a large network much is said of its members."""
 _RETRY_AFTER = 5.0
 _GONE_AFTER = 2.0
 """Seconds for which a machine is not reached before it counts as gone: a way through a transit takes a moment."""
@@ -167,19 +170,22 @@ class Routing:
         self._context.spawn(self._watch.follow())
         await self._await_health()
         clock = asyncio.get_running_loop().time
-        due = clock()
+        due, pause = clock(), _GATHER
         while True:
             self._stirred.clear()
             is_full = clock() >= due
             if is_full:
                 due = clock() + self._context.options.reconcile_interval
                 self._watch.look()
-            if not await self._settle(is_full):
+            begun = time.thread_time()
+            works = await self._settle(is_full)
+            pause = max(_GATHER, _SHARE * (time.thread_time() - begun))
+            if not works:
                 due = min(due, clock() + _RETRY_AFTER)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._stirred.wait()
-            await asyncio.sleep(_GATHER)
+            await asyncio.sleep(pause)
 
     async def _decline(self) -> None:
         """Take back what an agent before may have done, and say why nothing is done."""

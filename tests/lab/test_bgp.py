@@ -182,6 +182,23 @@ def test_a_machine_passes_on_to_its_prefixes_and_nowhere_else(mesh: Mesh, host: 
             mesh.lab.router.run(IP, text=f"route del {elsewhere}/32 via {control.address}")
 
 
+def test_a_route_to_where_the_tunnels_and_the_control_plane_are_takes_neither_away(mesh: Mesh) -> None:
+    first, second = (mesh.lab.machines[name] for name in FIVE[:2])
+    addresses = mesh.addresses(NETWORK)
+    with made(mesh, "routes", prefixes=["198.18.0.0/16"], machine_uuids=[uuid_of(mesh, first.name)]):
+        wait_for(lambda: learnt(second), 30, "the route")
+        assert f"dev {interface_of(second)[0]} " in second.run(["ip", "route", "get", mesh.control.address])
+        agent = mesh.agents[second.name]
+        assert agent.stop() == 0
+        mesh.start_agent(second)
+        with unbroken_ping(second, addresses[first.name]), unbroken_ping(second, addresses[FIVE[2]]):
+            own = [uuid_of(mesh, second.name)]
+            with made(mesh, "routes", name="other", prefixes=["10.51.0.0/16"], machine_uuids=own):
+                told = "10.51.0.0/16"
+                wait_for(lambda: told in allowed_ips(first), 30, "the agent that began anew to hear of its route")
+    wait_for(lambda: not learnt(second), 30, "the route to be withdrawn")
+
+
 def test_a_virtual_ip_moves_to_a_healthy_machine(mesh: Mesh) -> None:
     one, two, client = (mesh.lab.machines[name] for name in (FIVE[1], FIVE[2], FIVE[3]))
     others = [machine for machine in (*mesh.machines, mesh.control) if machine is not one]
