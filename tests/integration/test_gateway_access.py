@@ -80,6 +80,14 @@ class Targets:
         number = next(self.number)
         return {"name": f"n-{number}", "network_cidr": f"10.{number // 256}.{number % 256}.0/24"}
 
+    def route_body(self) -> dict[str, Any]:
+        number = next(self.number)
+        return {"name": f"n-{number}", "prefixes": [f"192.168.{number}.0/24"]}
+
+    def vip_body(self) -> dict[str, str]:
+        number = next(self.number)
+        return {"name": f"n-{number}", "address": f"203.0.113.{number}"}
+
     async def uuid(self, path: str, body: Any) -> str:
         return str((await done(self.admin.post(f"{API}/{path}", json=body)))["uuid"])
 
@@ -112,6 +120,12 @@ class Targets:
                 return {"uuid": machine}
             case "bootstrap":
                 return {"uuid": await self.uuid("bootstrap-tokens", {})}
+            case "route":
+                return {"uuid": await self.uuid("routes", self.route_body())}
+            case "vip":
+                return {"uuid": await self.uuid("vips", self.vip_body())}
+            case "policy":
+                return {"uuid": await self.uuid("route-policies", {"name": self.name(), "direction": "import"})}
             case "account":
                 return {"uuid": await self.uuid("accounts", {"name": self.name(), "role": "viewer"})}
             case "token":
@@ -150,6 +164,11 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("GET", f"{names}/{{uuid}}/paths"): Case(200, "network"),
         ("GET", f"{names}/{{uuid}}/paths/{{machine_uuid}}/{{peer_uuid}}"): Case(200, "pair"),
         ("GET", f"{machines}/{{uuid}}/peers"): Case(200, "machine"),
+        ("GET", f"{names}/{{uuid}}/reflectors"): Case(200, "network"),
+        ("PUT", f"{names}/{{uuid}}/reflectors"): Case(200, "network", lambda: {"machine_uuids": []}),
+        ("GET", f"{machines}/{{uuid}}/gateway"): Case(200, "machine"),
+        ("PUT", f"{machines}/{{uuid}}/gateway"): Case(200, "machine", lambda: {"network_uuids": []}),
+        **_routing_cases(targets),
         ("GET", f"{names}/{{uuid}}/bgp"): Case(200, "network"),
         ("GET", f"{names}/{{uuid}}/bgp/sessions"): Case(200, "network"),
         ("GET", f"{machines}/{{uuid}}/bgp"): Case(200, "machine"),
@@ -177,6 +196,25 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("DELETE", f"{API}/tokens/{{uuid}}"): Case(204, "token"),
         ("DELETE", f"{API}/session"): Case(204),
     }
+
+
+def _routing_cases(targets: Targets) -> dict[tuple[str, str], Case]:
+    policy = {"direction": "import"}
+    kinds: tuple[tuple[str, str, Callable[[], Any]], ...] = (
+        ("routes", "route", targets.route_body),
+        ("vips", "vip", targets.vip_body),
+        ("route-policies", "policy", lambda: {"name": targets.name(), **policy}),
+    )
+    found: dict[tuple[str, str], Case] = {}
+    for path, target, body in kinds:
+        found |= {
+            ("GET", f"{API}/{path}"): Case(200),
+            ("POST", f"{API}/{path}"): Case(201, body=body),
+            ("GET", f"{API}/{path}/{{uuid}}"): Case(200, target),
+            ("PATCH", f"{API}/{path}/{{uuid}}"): Case(200, target, lambda: {"name": targets.name()}),
+            ("DELETE", f"{API}/{path}/{{uuid}}"): Case(204, target),
+        }
+    return found
 
 
 async def test_every_route_by_every_role(plane: SecuredPlane) -> None:
