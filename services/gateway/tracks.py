@@ -17,19 +17,21 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from events.errors import UnavailableError
-from events.feed import feed, jetstream
+from events.feed import StreamMissingError, feed, made_at, newest_sequence
 from events.records import ReachEvent, ReachRequest, SyncReply
 from events.state import decode_record, signature_of
 from events.subjects import PATHS_PREFIX, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, reach, scope, scope_of
 from services.gateway.mirror import Mirror
 from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
+from services.gateway.tasks import end
 from services.gateway.ways import Way, Ways
 
 _ACK_SECONDS = 2.0
 _CATCH_UP = 5.0
 _RETRY_SECONDS = 0.5
-_NO_MESSAGE_FOUND = 10037
+_LOOK_SECONDS = 2.0
+"""So often it is looked whether a stream is still the same."""
 
 
 class Tracks:
@@ -40,8 +42,8 @@ class Tracks:
         self.ways = Ways()
         self._client = client
         self._scopes: dict[str, Scope] = {}
-        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report)
-        self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path)
+        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report, self._forget_reports)
+        self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path, self._forget_paths)
         self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self) -> None:
@@ -60,13 +62,26 @@ class Tracks:
         """
         self._reports.require_loaded()
         async with self._turns[machine_id]:
+            # Another gateway may have written the machine's last report: what is no news to that is none.
+            await self._reports.catch_up(_ACK_SECONDS)
             accepted = self.reach.accept(machine_id, request, mirror, now)
             written = await asyncio.gather(*map(self._append, accepted), return_exceptions=True)
-            for event, sequence in zip(accepted, written, strict=True):
-                if isinstance(sequence, BaseException):
-                    raise sequence
-                self.reach.take(sequence, event)
+            failures = self._note_written(accepted, written)
+        if failures:
+            raise failures[0]
         return max((sequence for sequence in written if isinstance(sequence, int)), default=0)
+
+    def _note_written(
+        self, accepted: tuple[ReachEvent, ...], written: list[int | BaseException]
+    ) -> list[BaseException]:
+        failures = []
+        for event, sequence in zip(accepted, written, strict=True):
+            if isinstance(sequence, int):
+                self.reach.written(sequence, event)
+            else:
+                self.reach.doubt(event)
+                failures.append(sequence)
+        return failures
 
     async def _append(self, event: ReachEvent) -> int:
         subject = reach(event.network_id, event.machine_id, event.link.peer_id)
@@ -96,9 +111,19 @@ class Tracks:
 
     def _take_report(self, sequence: int, message: Msg) -> None:
         try:
-            self.reach.take(sequence, ReachEvent.model_validate_json(message.data))
+            event = ReachEvent.model_validate_json(message.data)
         except ValidationError as error:
             structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
+            return
+        if message.subject == reach(event.network_id, event.machine_id, event.link.peer_id):
+            self.reach.take(sequence, event)
+
+    def _forget_reports(self) -> None:
+        self.reach = Reach()
+
+    def _forget_paths(self) -> None:
+        self.ways = Ways()
+        self._scopes.clear()
 
     def _take_path(self, sequence: int, message: Msg) -> None:
         record = decode_record(message.data)
@@ -108,23 +133,36 @@ class Tracks:
 
 
 class _Stream:
-    """A stream that is followed from its beginning, once it is there."""
+    """A stream that is followed from its beginning, once it is there; if it is deleted, the one that comes after it."""
 
-    def __init__(self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None]) -> None:
+    def __init__(
+        self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None], forget: Callable[[], None]
+    ) -> None:
         self._client = client
         self._name = name
         self._prefix = prefix
         self._take = take
+        self._forget = forget
         self._sequence = 0
         self._is_loaded = False
         self._arrived = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        await self._wait_for_stream()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow())
-            group.create_task(self._load())
+        while True:
+            made = await self._wait_for_stream()
+            following, *others = tasks = [
+                asyncio.create_task(work) for work in (self._follow(), self._load(), self._is_another(made))
+            ]
+            try:
+                await asyncio.wait({following, others[-1]}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    following.result()
+            finally:
+                await end(tasks)
+            structlog.get_logger("gateway").warning("a stream was deleted and is read anew", stream=self._name)
+            self._sequence, self._is_loaded = 0, False
+            self._forget()
 
     def require_loaded(self) -> None:
         """Raises `UnavailableError` while not everything is known that the stream held when we began."""
@@ -158,11 +196,24 @@ class _Stream:
             except UnavailableError:
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _wait_for_stream(self) -> None:
+    async def _is_another(self, made: str) -> None:
+        """Wait until the stream is not the one any more that was made then."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                if await made_at(self._client, self._name) != made:
+                    return
+            except StreamMissingError:
+                return
+            except UnavailableError:
+                continue
+
+    async def _wait_for_stream(self) -> str:
+        """When it was made."""
         told = False
         while True:
             try:
-                await self._newest()
+                return await made_at(self._client, self._name)
             except UnavailableError as error:
                 if self._client.is_closed:
                     raise
@@ -170,12 +221,8 @@ class _Stream:
                     structlog.get_logger("gateway").info("waiting for a stream", stream=self._name, why=error.detail)
                 told = True
                 await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                return
 
     async def _newest(self) -> int:
         """The sequence of the newest message that the stream's leader has. Raises `UnavailableError`."""
         # Not ">": for that the server looks at its last sequence only, whose message may have been purged.
-        request = {"last_by_subj": f"{self._prefix}.>"}
-        answer = await jetstream(self._client, f"STREAM.MSG.GET.{self._name}", request, _NO_MESSAGE_FOUND)
-        return 0 if "error" in answer else int(answer["message"]["seq"])
+        return await newest_sequence(self._client, self._name, f"{self._prefix}.>")

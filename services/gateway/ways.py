@@ -92,7 +92,7 @@ def _kind(record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Link 
 
 def _since(kind: Kind, mine: Link | None, theirs: Link | None) -> datetime | None:
     """Direct since both ends say so, without a way since the first end says that there is none."""
-    began = [link.began.event for link in (mine, theirs) if link is not None]
+    links = [link for link in (mine, theirs) if link is not None]
     if kind == "direct":
-        return max(event.time for event in began)
-    return min((event.time for event in began if event.link.state == "unreachable"), default=None)
+        return max(link.since for link in links)
+    return min((link.since for link in links if link.newest.event.link.state == "unreachable"), default=None)

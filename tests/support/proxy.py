@@ -19,6 +19,9 @@ class Proxy:
         self.lost = 0
         """How many times something was lost."""
         self._target = host, port
+        self.flowing = asyncio.Event()
+        """While this is not set, nothing is passed on."""
+        self.flowing.set()
         self._marker: dict[Direction, bytes] = {}
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -75,6 +78,7 @@ class Proxy:
                 del self._marker[direction]
                 self.lost += 1
                 return
+            await self.flowing.wait()
             sink.write(data)
             await sink.drain()
 
