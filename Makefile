@@ -18,7 +18,7 @@ system:
 $(VENV)/ready: pyproject.toml constraints.txt | system
 	@echo "set-up: Python packages into $(VENV)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,upnp,dev]'
 	@touch $@
 
 setup: system $(VENV)/ready ## Install what the other targets need (they do so themselves)

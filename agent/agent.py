@@ -30,6 +30,8 @@ from agent.heart import Heart
 from agent.memberships import Memberships, Wishes
 from agent.network import Network
 from agent.pathfinding import Probing
+from agent.port_mapping.mapper import PortMapper
+from agent.port_mapping.notes import Notes
 from agent.reporting import Reports
 from agent.store import Store
 from agent.surroundings import Surroundings
@@ -62,11 +64,13 @@ class Agent:
         surroundings: Surroundings,
         rules: Rules | None = None,
         probing: Probing | None = None,
+        mappings: Notes | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """With a door only signed records are believed, and the machine's access is renewed there. With `rules` the
-        machine may be a transit; with `probing` it finds out how it reaches its peers. `on_ready` is called once the
-        interfaces are first as the store says."""
+        machine may be a transit; with `probing` it finds out how it reaches its peers; with `mappings`, where what is
+        mapped is noted, it asks its router for mappings. `on_ready` is called once the interfaces are first as the
+        store says."""
         self.machine_id = machine_id
         self.networks: dict[UUID, Network] = {}
         """The networks that the machine is in, by id."""
@@ -78,6 +82,8 @@ class Agent:
         self._surroundings = surroundings
         self._rules = rules
         self._probing = probing
+        self._mappings = mappings
+        self._mapper: PortMapper | None = None
         self._on_ready = on_ready
         self._locality = Locality()
         self._greeting: asyncio.Task[None] | None = None
@@ -132,6 +138,7 @@ class Agent:
             return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
         boot_id, belief = uuid4(), self._make_belief()
+        self._mapper = PortMapper(self._mappings, spawn) if self._mappings is not None else None
         self._heart = Heart(
             self.machine_id,
             boot_id,
@@ -160,6 +167,7 @@ class Agent:
             dropped=self._heart.owe,
             reports=Reports(boot_id),
             probing=self._probing,
+            mapper=self._mapper,
         )
         self._transit = Transit(self._rules, run)
         self._guidance = Guidance(
@@ -185,6 +193,8 @@ class Agent:
             self._flush.cancel()
         for network in self.networks.values():
             network.hush()
+        if self._mapper is not None:  # tunnels that stay need what the router maps
+            await self._mapper.close(release=self._options.down_on_exit)
         if self._options.down_on_exit:
             for network in self.networks.values():
                 with suppress(DeviceError):
@@ -374,3 +384,5 @@ class Agent:
             self._log.info("addresses", addresses=[str(interface) for interface in locality.addresses])
             for network in self.networks.values():
                 network.moved(locality)
+            if self._mapper is not None:
+                self._mapper.moved(locality)

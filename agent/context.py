@@ -12,6 +12,7 @@ from agent.desired import DEFAULT_MTU
 from agent.device import Devices
 from agent.listening import Spawn
 from agent.pathfinding import Probing
+from agent.port_mapping.mapper import PortMapper
 from agent.reporting import Reports
 from agent.store import Store
 
@@ -64,3 +65,5 @@ class Context:
     """Orders what is reported of links."""
     probing: Probing | None = None
     """None where nothing is probed."""
+    mapper: PortMapper | None = None
+    """None where routers are not asked for anything."""

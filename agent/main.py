@@ -35,6 +35,7 @@ from agent.join import TOKEN_VARIABLE, Wish, join, leave, taken_token
 from agent.kernel import KernelDevices
 from agent.notify import notify
 from agent.pathfinding import Probing
+from agent.port_mapping.notes import Notes
 from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
 from agent.store import FILE_NAME as STORE_FILE
@@ -45,6 +46,7 @@ from events.errors import InvalidInputError, NotFoundError, WireloomError
 from events.fields import check_endpoint, check_hostname
 
 DEFAULT_STATE_DIR = str(STATE_DIR)
+NO_PORT_MAPPING = "WIRELOOM_AGENT_NO_PORT_MAPPING"
 _DAY = 86400.0
 
 
@@ -130,6 +132,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backend", choices=("auto", "kernel", "wireguard-go"), default="auto")
     parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
+    parser.add_argument(
+        "--no-port-mapping",
+        action="store_true",
+        default=os.environ.get(NO_PORT_MAPPING, "") not in {"", "0"},
+        help=f"ask no router to let others reach this machine ({NO_PORT_MAPPING}=1)",
+    )
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--down-on-exit", action="store_true", help="take the tunnels down at the end")
     parser.set_defaults(command=_run)
@@ -199,7 +207,10 @@ def _run(parsed: argparse.Namespace) -> int:
         else:
             log.info("starting", bus=parsed.nats)
             door, connect = None, open_bus(parsed.nats, name, machine_id)
-        asyncio.run(_live(machine_id, options, connect=connect, door=door, devices=devices, store=store))
+        mappings = None if parsed.no_port_mapping else Notes(parsed.state_dir)
+        asyncio.run(
+            _live(machine_id, options, connect=connect, door=door, devices=devices, store=store, mappings=mappings)
+        )
     return 0
 
 
@@ -223,6 +234,7 @@ async def _live(
     door: EnrolledDoor | None,
     devices: Devices,
     store: DiskStore,
+    mappings: Notes | None,
 ) -> None:
     agent = Agent(
         machine_id,
@@ -234,6 +246,7 @@ async def _live(
         surroundings=SystemSurroundings(),
         rules=Forwarding(),
         probing=Probing(ProbeSocket),
+        mappings=mappings,
         on_ready=lambda: notify("READY=1"),
     )
 
@@ -252,7 +265,7 @@ def _status(parsed: argparse.Namespace) -> int:
     identity = load(folder)
     store = DiskStore(folder)
     try:
-        status = read_status(store, backends, time.time())
+        status = read_status(store, backends, time.time(), Notes(folder).read())
     finally:
         store.close()
         for backend in backends:

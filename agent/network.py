@@ -331,7 +331,8 @@ class Network:
     def _to_announce(self) -> MembershipRequest | None:
         """None where nothing is to be said."""
         port, own = self._tunnel.listen_port, self.view.own
-        endpoints = tuple(dict.fromkeys((*self._own_endpoints(), *self._reaching.observed_endpoints)))[:MAX_ENDPOINTS]
+        own_endpoints, observed = self._own_endpoints(), self._reaching.observed_endpoints
+        endpoints = tuple(dict.fromkeys((*own_endpoints, *self._mapped_endpoints(), *observed)))[:MAX_ENDPOINTS]
         key = self.view.next_public_key or self.view.public_key
         if own is not None and (own.public_key, own.endpoints) == (key, endpoints):
             return None
@@ -340,7 +341,12 @@ class Network:
     def _own_endpoints(self) -> tuple[str, ...]:
         return candidates(self._context.options.endpoints, self.view.locality, self._tunnel.listen_port)
 
+    def _mapped_endpoints(self) -> tuple[str, ...]:
+        return self._context.mapper.endpoints(self.network_id) if self._context.mapper is not None else ()
+
     def _probe(self) -> None:
+        if self._context.mapper is not None:
+            self._context.mapper.want(self.network_id, self._tunnel.listen_port, self.announce)
         self._reaching.begin(self._tunnel.private_key, self._tunnel.listen_port, self._own_endpoints())
 
     # -- paths
@@ -381,6 +387,8 @@ class Network:
         """Stop listening and changing; the interface stays."""
         self._is_up = False
         self.hush()
+        if self._context.mapper is not None:
+            self._context.mapper.drop(self.network_id)
         await self._listener.detach()
         if self._applying is not None:
             self._applying.cancel()

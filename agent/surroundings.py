@@ -89,8 +89,9 @@ class SystemSurroundings:
             fit = {index for index, link in links.items() if _is_fit(link)}
             addresses = [a for a in self._netlink.get_addr() if a["index"] in fit and _is_global(a)]
             families = frozenset(self._families({i for i, link in links.items() if not link["flags"] & _IFF_LOOPBACK}))
+            router = self._router(fit)
         addresses.sort(key=lambda address: (address["family"], address["index"]))
-        return Locality(tuple(_interface(address) for address in addresses), families)
+        return Locality(tuple(_interface(address) for address in addresses), families, router)
 
     def _families(self, indexes: set[int]) -> Iterator[int]:
         assert self._netlink is not None
@@ -102,6 +103,16 @@ class SystemSurroundings:
                 if route["type"] == _RTM_UNICAST and leads_out and not destination.startswith(_IPV6_LINK_LOCAL):
                     yield version
                     break
+
+    def _router(self, indexes: set[int]) -> str:
+        """Where the default route with the lowest metric leads, if that is by one router."""
+        assert self._netlink is not None
+        routes = [
+            (route.get("priority") or 0, str(route.get("gateway")))
+            for route in self._netlink.get_routes(family=socket.AF_INET, table=_TABLE_MAIN)
+            if not route["dst_len"] and route.get("gateway") and route.get("oif") in indexes
+        ]
+        return min(routes)[1] if routes else ""
 
     async def changed(self) -> None:
         """See `Surroundings.changed`. What the kernel says is not read but taken as a sign that something happened:
