@@ -13,8 +13,11 @@ from typing import NamedTuple
 from events.records import Record, SignedRecord, SyncReply
 
 PAGE = 400
-"""How many records one reply carries. The largest record (a peer with 16 IPv6 endpoints and the longest hostname) has
-some 2,000 bytes with its signature, so a reply stays under the bus's limit of 1 MB."""
+"""How many records one reply carries. A record of a network (a peer with 16 IPv6 endpoints and the longest hostname) has
+up to some 2,000 bytes with its signature, so a reply stays below 1 MB."""
+
+PAGE_BYTES = 500_000
+"""Of what stands in so many bytes no further record follows in a reply: what a transit machine passes on may be long."""
 
 
 class Held(NamedTuple):
@@ -80,13 +83,15 @@ class Scope:
     def page(self, since: int) -> tuple[tuple[SignedRecord, ...], bool]:
         """The first records after revision `since`, in order, and whether there are more."""
         found: list[SignedRecord] = []
+        size = 0
         for index in range(bisect_right(self._revisions, since), len(self._revisions)):
             subject = self._by_revision.get(self._revisions[index])
             if subject is None:
                 continue
-            if len(found) == PAGE:
+            if len(found) == PAGE or size >= PAGE_BYTES:
                 return tuple(found), True
             held = self._subjects[subject]
+            size += len(held.payload)
             found.append(SignedRecord(subject=subject, payload=held.payload, signature=held.signature))
         return tuple(found), False
 

@@ -74,8 +74,8 @@ class Paths:
         return not self._unsettled
 
     def drain(self, limit: int) -> list[Change]:
-        """What has changed since it was last asked, of at most so many pairs at once: until `is_settled`. A network that
-        has more to choose comes after the others next time."""
+        """What has changed since it was last asked, of at most so many pairs at once: until `is_settled`. A network
+        with more to choose comes after the others next time."""
         changes: list[Change] = []
         for network_id in list(self._unsettled):
             network = self._networks[network_id]
