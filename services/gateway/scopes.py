@@ -13,11 +13,11 @@ from typing import NamedTuple
 from events.records import Record, SignedRecord, SyncReply
 
 PAGE = 400
-"""How many records one reply carries. A record of a network (a peer with 16 IPv6 endpoints and the longest hostname) has
-up to some 2,000 bytes with its signature, so a reply stays below 1 MB."""
+"""How many records one reply carries. A record of a network (a peer with 16 IPv6 endpoints and the longest hostname)
+has up to some 2,000 bytes with its signature, so a reply stays below 1 MB."""
 
 PAGE_BYTES = 500_000
-"""Of what stands in so many bytes no further record follows in a reply: what a transit machine passes on may be long."""
+"""After so many bytes no further record follows in a reply: what a transit machine has to pass on may be long."""
 
 
 class Held(NamedTuple):
