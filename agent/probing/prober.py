@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from random import Random
 from uuid import UUID
@@ -56,7 +56,7 @@ class Prober:
         self._planned: dict[UUID, float] = {}
         self._timers: list[tuple[float, int, UUID]] = []
         self._turns = 0
-        self._waiting: dict[Weight, deque[tuple[Peer, Candidate, int]]] = {weight: deque() for weight in Weight}
+        self._waiting: dict[Weight, OrderedDict[Candidate, tuple[Peer, int]]] = {w: OrderedDict() for w in Weight}
         self._answers: dict[UUID, tuple[float, int]] = {}
         self._mappings = Mappings()
         self._observed: tuple[str, ...] = ()
@@ -126,7 +126,7 @@ class Prober:
         if isinstance(message, Ping):
             self._answer(now, peer, source, message)
             if self._permits(source):
-                peer.heard(now, source, message.sent, self._is_near)
+                peer.heard(now, source, message, self._is_near)
         else:
             candidate = peer.answered(now, message.tx)
             if candidate is not None and self._mappings.saw(peer.machine_id, candidate.endpoint, message.seen):
@@ -176,24 +176,27 @@ class Prober:
         for candidate in list(peer.candidates.values()):
             if candidate.at > now or candidate.waits:
                 continue
+            if not peer.may_ping(now, candidate):
+                continue
             weight = peer.weight(candidate)
             if not self._waiting[weight] and self._budget.take(now, weight):
                 self._ping(now, peer, candidate)
             else:
                 candidate.waits = True
-                self._waiting[weight].append((peer, candidate, candidate.ticket))
+                # One that waits already keeps its place, however often it is to be tried anew.
+                self._waiting[weight][candidate] = peer, candidate.ticket
         self._settle(peer)
 
     def _serve_waiting(self, now: float) -> None:
         for weight, waiting in self._waiting.items():
             while waiting:
-                peer, candidate, ticket = waiting[0]
+                candidate, (peer, ticket) = next(iter(waiting.items()))
+                if candidate.ticket == ticket and not self._budget.take(now, weight):
+                    return
+                del waiting[candidate]
                 if candidate.ticket == ticket:
-                    if not self._budget.take(now, weight):
-                        return
                     self._ping(now, peer, candidate)
                     self._settle(peer)
-                waiting.popleft()
 
     def _ping(self, now: float, peer: Peer, candidate: Candidate) -> None:
         tx = self._chance.getrandbits(64)
@@ -206,7 +209,7 @@ class Prober:
             begun, count = now, 0
         self._answers[peer.machine_id] = begun, count + 1
         weight = Weight.BUSY if peer.is_busy else Weight.ANSWER
-        if count < _PONGS and self._budget.take_answer(now, weight):
+        if count < _PONGS and self._budget.take_answer(now, weight, count):
             self._send(peer, source, Pong(ping.tx, source))
 
     def _send(self, peer: Peer, endpoint: str, message: Ping | Pong) -> None:
