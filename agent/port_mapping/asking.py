@@ -20,6 +20,7 @@ from ipaddress import IPv4Address
 from random import Random
 
 from agent.port_mapping import wire
+from agent.probing.places import is_place
 from events.fields import join_endpoint, split_endpoint
 
 LIFETIME = 3600
@@ -301,7 +302,7 @@ class Asking:
     def _granted(self, now: float, exchange: _Exchange, address: IPv4Address, port: int, lifetime: int) -> None:
         if exchange.is_release:
             self._exchange = None
-        elif lifetime < _SHORTEST or not port or not _is_usable(address, self.own):
+        elif lifetime < _SHORTEST or not port or address == self.own or not is_place(address):
             self._failed(now, is_refused=True)
         else:
             self._exchange = None
@@ -360,8 +361,3 @@ class Asking:
     def _hasten(self, when: float) -> None:
         for lease in self._leases.values():
             lease.due = min(lease.due, when)
-
-
-def _is_usable(address: IPv4Address, own: IPv4Address) -> bool:
-    is_nowhere = address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local
-    return not is_nowhere and address != own and int(address) != 0xFFFFFFFF
