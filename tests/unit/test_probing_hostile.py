@@ -144,6 +144,20 @@ def test_a_peer_that_pings_without_end_has_few_packets_sent_elsewhere() -> None:
     assert sum(endpoint.startswith("203.") for _, endpoint, _ in sent) <= 250 + 4 * 300 + 20
 
 
+def test_a_peer_that_sees_this_machine_elsewhere_all_the_time_is_not_quoted_all_the_time() -> None:
+    target = Target()
+    target.peer(BAD, HOME)
+    for step in range(1800):
+        target.run(2)
+        target.hear(BAD, HOME, Pong(target.last_tx(HOME), f"203.0.113.{step % 250 + 1}:51820"))
+    assert sum(isinstance(output, Observed) for output in target.outputs) <= 8 + 3600 / 120 + 1
+    target.prober.stir(target.now)
+    target.run(10)
+    target.hear(BAD, HOME, Pong(target.last_tx(HOME), "192.0.2.1:51820"))
+    target.run(0)
+    assert target.observed == ("192.0.2.1:51820",), "when this machine moved, what is seen may well be new"
+
+
 def test_a_copied_ping_teaches_nothing() -> None:
     target = Target()
     target.peer(BAD, HOME)
@@ -202,8 +216,10 @@ def test_who_waits_for_a_first_ping_keeps_the_place_whatever_changes_here() -> N
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["127.0.0.1:53", "0.0.0.0:53", "239.1.1.1:53", "255.255.255.255:53", "169.254.169.254:53", "240.0.0.1:53"]
-    + ["[::1]:53", "[::]:53", "[ff02::fb]:53", "[fe80::1]:53", "[::ffff:127.0.0.1]:53", "not an endpoint"],
+    [
+        *("127.0.0.1:53", "0.0.0.0:53", "239.1.1.1:53", "255.255.255.255:53", "169.254.169.254:53", "240.0.0.1:53"),
+        *("[::1]:53", "[::]:53", "[ff02::fb]:53", "[fe80::1]:53", "[::ffff:127.0.0.1]:53", "not an endpoint"),
+    ],
 )
 def test_nothing_is_sent_where_no_other_machine_can_be(endpoint: str) -> None:
     assert Locality().usable((endpoint, HOME)) == (HOME,)
