@@ -61,6 +61,7 @@ class PortMapper:
         """Have a network's port mapped; harmless to repeat. `news` is called whenever `endpoints` is another."""
         wish = self._wishes.get(network_id)
         if wish is not None and wish.port == port:
+            wish.news = news
             return
         self.drop(network_id)
         kept = self._kept.pop(network_id, None)

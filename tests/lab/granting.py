@@ -49,6 +49,7 @@ class Granting:
     is kept for tests, and so it is one of those that radio amateurs keep for theirs."""
 
     def __init__(self, lab: Lab, box: Machine, number: int) -> None:
+        self.lab = lab
         self.box = box
         self.address = f"44.128.0.{number}"
         self._daemon: Program | None = None
@@ -61,10 +62,12 @@ class Granting:
         path = self.box.directory / "miniupnpd.conf"
         words = {"address": self.address, "natpmp": _word(natpmp), "upnp": _word(upnp)}
         path.write_text(_CONFIGURATION.format(**words))
+        log = self.box.directory / "miniupnpd.log"
+        said = len(log.read_text()) if log.exists() else 0
         # Its files in /run are the box's own.
         self._daemon = daemon = self.box.start("miniupnpd", ["/usr/sbin/miniupnpd", "-d", "-f", path])
         listening = "NAT-PMP/PCP traffic on port" if natpmp else "HTTP listening on port"
-        wait_for(lambda: listening in daemon.log.read_text() or not daemon.running, 10, "miniupnpd to listen")
+        wait_for(lambda: listening in log.read_text()[said:] or not daemon.running, 10, "miniupnpd to listen")
         assert daemon.running, daemon.last_lines()
 
     def crash(self) -> None:
