@@ -51,6 +51,7 @@ class Reaching:
         self._looking: asyncio.Task[None] | None = None
         self._apart: set[UUID] = set()
         self._log = structlog.get_logger("agent").bind(network=str(network_id))
+        view.is_probed = self._finder is not None
 
     def attach(self, client: Client) -> None:
         """Report on this connection."""
@@ -63,7 +64,9 @@ class Reaching:
         finder = self._finder
         if finder is None:
             return
-        self._view.is_probed = finder.open(listen_port)
+        if not finder.open(listen_port) and self._view.is_probed:
+            self._view.unprobed()
+            self._change(Increment(compare=True))
         if finder.is_open and finder.use_key(private_key, self._view.public_key):
             self.moved(own)
             if self._looking is None:
@@ -126,6 +129,8 @@ class Reaching:
         member = self._view.members.get(link.peer_id)
         peer = member.hostname if member is not None else str(link.peer_id)
         if link.state == "unreachable":
+            if link.peer_id in self._apart:
+                return  # other addresses were tried
             self._apart.add(link.peer_id)
             way = [str(transit) for transit in member.way.transits] if member is not None and member.way else []
             self._log.info("a peer is not reached directly", peer=peer, through=way)

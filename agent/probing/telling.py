@@ -11,7 +11,7 @@ from events.records import LinkState
 from events.transit import keeps_step, rtt_step
 
 _SETTLE, _MOST_SETTLED = 10.0, 600.0
-"""Seconds, at least, between two reports of another round trip; and after many."""
+"""Seconds, at least, between two reports of another round trip, or of other tries in vain; and after many."""
 
 
 class Telling:
@@ -45,12 +45,16 @@ class Telling:
         self._tell(now, told.model_copy(update={"rtt": rtt_step(milliseconds)}))
 
     def unreachable(self, now: float, candidates: tuple[Candidate, ...]) -> bool:
-        """None of these works. Returns whether that is news."""
-        if self.told is not None and self.told.state == "unreachable":
-            return False
+        """None of these works. Returns whether that is news; how they failed may be told again although it is not."""
         tried = tuple((candidate.endpoint, candidate.result) for candidate in candidates)
+        told = self.told
+        is_news = told is None or told.state != "unreachable"
+        if not is_news:
+            if (told is not None and told.tried == tried) or now - self._told_at < self._settle.seconds:
+                return False
+            self._settle.changed(now)
         self._tell(now, LinkState(peer_id=self._machine_id, state="unreachable", tried=tried))
-        return True
+        return is_news
 
     def _tell(self, now: float, state: LinkState) -> None:
         self.told, self._told_at = state, now
