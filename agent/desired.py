@@ -58,6 +58,8 @@ class DesiredPeer:
     """Where it said it can be reached, and does no longer."""
     formerly: str = ""
     """The key that it had before: where that was reached, this one is."""
+    is_awaited: bool = False
+    """Whether it is not to be made yet; if it is there, it is like the others."""
     keepalive: int = KEEPALIVE
 
 

@@ -22,12 +22,13 @@ from agent.follow import Update
 from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import Listener
+from agent.members import Increment
 from agent.plan import diff, next_endpoints
 from agent.reaching import Reaching
 from agent.store import NextKey, Tunnel
 from agent.surroundings import candidates
 from agent.trust import Entry
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.commands import MAX_ENDPOINTS
 from events.records import (
     MembershipRecord,
@@ -302,6 +303,8 @@ class Network:
         actual = await self._context.run(devices.read, self.interface)
         # From here to the end of diff nothing else runs: what is pending is part of the view already.
         self._pending.clear()
+        if actual is not None:
+            self.view.present(actual.peers)
         desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port)
         now = time.time()
         changes = diff(desired, actual, now)

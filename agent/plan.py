@@ -63,8 +63,9 @@ def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerCh
     for key in have.peers:
         if key not in desired.peers:
             yield PeerChange(key, remove=True)
-    claimed = {allowed_ip for want in desired.peers.values() for allowed_ip in want.allowed_ips}
-    for key, want in desired.peers.items():
+    there = {key: want for key, want in desired.peers.items() if key in have.peers or not want.is_awaited}
+    claimed = {allowed_ip for want in there.values() for allowed_ip in want.allowed_ips}
+    for key, want in there.items():
         peer = have.peers.get(key)
         if peer is not None and peer.preshared:
             yield PeerChange(key, remove=True)

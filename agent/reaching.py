@@ -12,10 +12,11 @@ from nats.aio.client import Client
 
 from agent.context import Context
 from agent.device import Device, DeviceError, interface_name
+from agent.members import Increment
 from agent.pathfinding import Pathfinder
 from agent.reporting import Reporter
 from agent.store import LinkNote
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.fields import split_endpoint
 from events.records import LinkState
 

@@ -4,78 +4,28 @@ A `NetworkView` takes one record at a time and says what it changes on the inter
 the network; the whole desired state is drawn up only to compare it with the interface as it is.
 
 A peer's endpoint is the address at which probes reach it; where they do not, its transit address on the first of its
-ways whose first transit machine they reach; and while nothing is known, the first of its candidates.
+ways whose first transit machine they reach; and while nothing is known, the first of its candidates. A new peer is
+*awaited* first: while probes look for it, WireGuard is not told of it. For where a first handshake goes astray, the
+next follows only after 5 seconds (Rekey-Timeout; WireGuard's paper, section 6.1).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
+from agent.members import NOTHING, Increment, Member
 from agent.paths import Paths, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
 
-
-@dataclass(slots=True)
-class Member:
-    """Another member of the network, from its newest record."""
-
-    public_key: str
-    address: IPv4Address
-    hostname: str
-    endpoints: tuple[str, ...]
-    listen_port: int = 0
-    """The UDP port of its WireGuard on the machine itself; 0 for not known."""
-    direct: str = ""
-    """Where probes reach it; empty where they do not, or do not yet."""
-    is_lost: bool = False
-    """Whether probes say that they do not reach it."""
-    way: Way | None = None
-    """The way that its packets go, where they do not go directly."""
-    shunned: frozenset[Way] = frozenset()
-    """The ways that lead nowhere, as far as is known."""
-    withdrawn: frozenset[str] = frozenset()
-    formerly: str = ""
-    """The key that it had before."""
-    allowed_ip: str | None = None
-    """None once a newer record has given its address to somebody else."""
-
-    @property
-    def port(self) -> int:
-        """The port that packets through transit machines go to: where it is not told, that of its own addresses, which
-        come last among its candidates."""
-        if self.listen_port or not self.endpoints:
-            return self.listen_port
-        return split_endpoint(self.endpoints[-1])[1]
-
-    def nested(self, way: Way) -> str:
-        """Its endpoint by a way."""
-        return f"[{way.peer_address}]:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Increment:
-    """What one record, or one finding of the probes, means for the interface."""
-
-    changes: Changes = NO_CHANGES
-    compare: bool = False
-    """Whether what to do depends on the interface as it is (an endpoint that may have roamed)."""
-    refusal: str = ""
-    """Why the record is not obeyed, if it is not."""
-
-    @property
-    def peers(self) -> tuple[PeerChange, ...]:
-        """What changes about peers."""
-        return self.changes.peers
-
-
-NOTHING = Increment()
+AWAIT = 4.0
+"""Seconds for which probes may look for a new peer before WireGuard tries by itself: for a burst and a way."""
 
 
 class NetworkView:
@@ -104,6 +54,8 @@ class NetworkView:
         self._transit = IPv6Network(self.paths.prefix)
         self._astray: set[UUID] = set()
         self._silence = Silence()
+        self._awaited: dict[UUID, float | None] = {}
+        self._unmet: set[str] = set()
         self._by_address: dict[IPv4Address, UUID] = {}
         self._by_key: dict[str, UUID] = {}
 
@@ -136,9 +88,10 @@ class NetworkView:
         del self._by_key[member.public_key]
         if member.allowed_ip is not None:
             del self._by_address[member.address]
-        gone = PeerChange(member.public_key, remove=True)
+        self._awaited.pop(machine_id, None)
+        gone = () if member.is_awaited else (PeerChange(member.public_key, remove=True),)
         turned = self._choose_all(self.paths.through(machine_id))
-        return Increment(merged(Changes(remove_routes=routes, peers=(gone,)), *turned))
+        return Increment(merged(Changes(remove_routes=routes, peers=gone), *turned))
 
     def put_path(self, record: PathRecord) -> Increment:
         """There are other ways to a peer."""
@@ -185,8 +138,8 @@ class NetworkView:
             return NOTHING
         changes = self._choose(machine_id)
         if endpoint and member.way is None and not changes.peers:
-            changes = Changes(peers=_towards(member.public_key, endpoint))
-        if was_lost != member.is_lost:
+            changes = Changes(peers=self._towards(machine_id, endpoint))
+        if was_lost != member.is_lost or not former:
             changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
         return Increment(changes)
 
@@ -194,8 +147,11 @@ class NetworkView:
         """The peers as they are on the interface, looked at again and again, at `now` in seconds.
 
         Brings back who is led astray: a peer answers where packets came from, so one that has not found the direct path
-        yet draws this machine along. And leaves ways that lead nowhere, although their first transit is there.
+        yet draws this machine along. Leaves ways that lead nowhere, although their first transit is there. And awaits
+        nobody for long.
         """
+        late = tuple(self._make(machine_id) for machine_id in self._overdue(now))
+        self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
         astray, nested = set(), {}
         for machine_id, member in self.members.items():
             peer = peers.get(member.public_key)
@@ -204,10 +160,54 @@ class NetworkView:
             if peer is not None and member.way is not None:
                 nested[member.public_key] = peer
         back, self._astray = astray & self._astray, astray
-        called = (_towards(self.members[each].public_key, self.members[each].direct) for each in sorted(back))
+        called = [self._towards(each, self.members[each].direct) for each in sorted(back)]
         changes = Changes(peers=tuple(change for pair in called for change in pair))
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
-        return Increment(merged(changes, *map(self._leave_way, silent)))
+        return Increment(merged(*late, changes, *map(self._leave_way, silent)))
+
+    def present(self, public_keys: Iterable[str]) -> None:
+        """These peers are on the interface already, from before this program began: nothing has to be awaited."""
+        for key in public_keys:
+            machine_id = self._by_key.get(key)
+            if machine_id is not None and self.members[machine_id].is_awaited:
+                self._arrived(machine_id)
+
+    def unprobed(self) -> None:
+        """Nothing is probed after all. The interface is to be compared then."""
+        self.is_probed = False
+        for machine_id in [each for each, member in self.members.items() if member.is_awaited]:
+            self._arrived(machine_id)
+
+    def _arrived(self, machine_id: UUID) -> None:
+        self.members[machine_id].is_awaited = False
+        self._awaited.pop(machine_id, None)
+
+    def _overdue(self, now: float) -> list[UUID]:
+        self._awaited = {machine_id: now if since is None else since for machine_id, since in self._awaited.items()}
+        return [machine_id for machine_id, since in self._awaited.items() if since is not None and now - since >= AWAIT]
+
+    def _make(self, machine_id: UUID) -> Changes:
+        """Tell WireGuard of a peer: it tries the peer's endpoint at once, because keepalives are on."""
+        self._arrived(machine_id)
+        member = self.members[machine_id]
+        peer = PeerChange(
+            member.public_key,
+            endpoint=next(self._endpoints(machine_id, member), None),
+            keepalive=KEEPALIVE,
+            add_allowed_ips=self.allowed_ips(machine_id),
+        )
+        return Changes(peers=(peer,))
+
+    def _towards(self, machine_id: UUID, endpoint: str) -> tuple[PeerChange, ...]:
+        """Another endpoint, and a packet to it at once, from which the peer learns where to answer: WireGuard sends a
+        keepalive when keepalives are switched on. Where there was no handshake yet one may have been tried elsewhere
+        just now, and only a peer that is made anew is tried again at once."""
+        key = self.members[machine_id].public_key
+        if key in self._unmet:
+            self._unmet.discard(key)
+            anew = PeerChange(key, endpoint=endpoint, keepalive=KEEPALIVE, add_allowed_ips=self.allowed_ips(machine_id))
+            return PeerChange(key, remove=True), anew
+        return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=KEEPALIVE)
 
     def _leave_way(self, machine_id: UUID) -> Changes:
         """The way in use leads nowhere: take another, and this one only when none is left."""
@@ -250,6 +250,7 @@ class NetworkView:
                     endpoints=tuple(dict.fromkeys(self._endpoints(machine_id, member))),
                     withdrawn=member.withdrawn,
                     formerly=member.formerly,
+                    is_awaited=member.is_awaited,
                 )
                 for machine_id, member in self.members.items()
             },
@@ -300,16 +301,17 @@ class NetworkView:
         member = Member(record.public_key, record.address, record.hostname, record.endpoints, record.listen_port)
         self.members[machine_id] = member
         self._by_key[record.public_key] = machine_id
+        is_heir = record.address in self._by_address
         loser = self._take_address(machine_id, member)
         member.way = self._way(machine_id)
-        added = PeerChange(
-            record.public_key,
-            endpoint=next(self._endpoints(machine_id, member), None),
-            keepalive=KEEPALIVE,
-            add_allowed_ips=self.allowed_ips(machine_id),
-        )
         route = self._mesh_route(machine_id)
-        changes = Changes(add_routes=route, remove_routes=loser - route, peers=(added,))
+        changes = Changes(add_routes=route, remove_routes=loser - route)
+        # What is sent to an address that was another's must not go on to that one.
+        member.is_awaited = self.is_probed and not is_heir and not self._is_found(member)
+        if member.is_awaited:
+            self._awaited[machine_id] = None
+        else:
+            changes = merged(changes, self._make(machine_id))
         return Increment(merged(changes, *self._choose_all(self.paths.through(machine_id))))
 
     def _change_key(self, member: Member, record: PeerRecord) -> Increment:
@@ -328,19 +330,22 @@ class NetworkView:
         if compare:
             member.withdrawn = frozenset(member.endpoints) - frozenset(record.endpoints)
             member.endpoints = record.endpoints
-        loser: frozenset[Route] = frozenset()
+        loser, is_heir = frozenset[Route](), False
         if member.allowed_ip is None or member.address != record.address:
             if member.allowed_ip is not None:
                 del self._by_address[member.address]
             member.address = record.address
+            is_heir = record.address in self._by_address
             loser = self._take_address(machine_id, member)
         after, new_route = self.allowed_ips(machine_id), self._mesh_route(machine_id)
         peers: list[PeerChange] = []
-        if before != after:
+        if before != after and not member.is_awaited:
             peers += [PeerChange(record.public_key, add_allowed_ips=after - before, remove_allowed_ips=before - after)]
-        if member.way is not None and member.port != port:
-            peers += _towards(member.public_key, member.nested(member.way))
+        if member.way is not None and member.port != port and not member.is_awaited:
+            peers += self._towards(machine_id, member.nested(member.way))
         changes = Changes(add_routes=new_route - route, remove_routes=(route | loser) - new_route, peers=tuple(peers))
+        if is_heir and member.is_awaited:
+            changes = merged(changes, self._make(machine_id))
         return Increment(changes, compare and not self.is_probed)
 
     def _take_address(self, machine_id: UUID, member: Member) -> frozenset[Route]:
@@ -359,9 +364,9 @@ class NetworkView:
         adds: dict[UUID, set[str]] = {}
         removes: dict[UUID, set[str]] = {}
         for shift in turn.shifts:
-            if shift.after is not None and shift.after in self.members:
+            if shift.after is not None and self._is_there(shift.after):
                 adds.setdefault(shift.after, set()).add(shift.allowed_ip)
-            elif shift.before is not None and shift.before in self.members:
+            elif shift.before is not None and self._is_there(shift.before):
                 removes.setdefault(shift.before, set()).add(shift.allowed_ip)
         peers = tuple(
             PeerChange(
@@ -378,6 +383,15 @@ class NetworkView:
             remove_routes=turn.remove_routes,
             peers=peers,
         )
+
+    def _is_there(self, machine_id: UUID) -> bool:
+        """Whether WireGuard knows a member."""
+        return machine_id in self.members and not self.members[machine_id].is_awaited
+
+    def _is_found(self, member: Member) -> bool:
+        """Whether probes have found where a member's packets go, or the first part of its way."""
+        transit = self.members.get(member.way.first) if member.way is not None else None
+        return bool(member.direct or (transit is not None and transit.direct))
 
     def _way(self, machine_id: UUID) -> Way | None:
         """The way that a member's packets should go, where it is not reached directly: the first whose first transit
@@ -397,19 +411,15 @@ class NetworkView:
         if member is None:
             return NO_CHANGES
         former, member.way = member.way, self._way(machine_id)
+        turned = NO_CHANGES
+        if member.way is not None and member.way != former:
+            turned = self._obey(self.paths.prefer(machine_id, member.way))
+        if member.is_awaited:
+            return merged(turned, self._make(machine_id)) if self._is_found(member) else turned
         if member.way == former:
             return NO_CHANGES
-        if member.way is not None:
-            turned = self._obey(self.paths.prefer(machine_id, member.way))
-            return merged(turned, Changes(peers=_towards(member.public_key, member.nested(member.way))))
         endpoint = next(self._endpoints(machine_id, member), None)
-        return Changes(peers=_towards(member.public_key, endpoint)) if endpoint else NO_CHANGES
+        return merged(turned, Changes(peers=self._towards(machine_id, endpoint))) if endpoint else turned
 
     def _choose_all(self, machine_ids: Iterable[UUID]) -> Iterator[Changes]:
         return (self._choose(machine_id) for machine_id in sorted(machine_ids))
-
-
-def _towards(public_key: str, endpoint: str) -> tuple[PeerChange, ...]:
-    """Another endpoint, and a packet to it at once, from which the peer learns where to answer: WireGuard sends a
-    keepalive when keepalives are switched on."""
-    return PeerChange(public_key, endpoint=endpoint, keepalive=0), PeerChange(public_key, keepalive=KEEPALIVE)

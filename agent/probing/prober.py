@@ -24,8 +24,8 @@ _PONGS = 30
 """So many pings of one peer are answered in a second."""
 
 _QUOTES, _QUOTES_RATE = 8, 1 / 120
-"""So many times at once, and so often a second, what peers say of this machine's addresses is believed anew: others hear
-each time, and the log keeps it."""
+"""So many times at once, and so often a second, what peers say of this machine's addresses is believed anew: others
+hear it each time, and the log keeps it."""
 
 
 class Prober:

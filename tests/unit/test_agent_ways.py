@@ -43,11 +43,16 @@ def ways(*ways: tuple[UUID, ...]) -> PathRecord:
 
 @pytest.fixture
 def view() -> NetworkView:
-    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.2"), KEYS[OWN])
-    view.is_probed = True
+    view = a_view()
     for machine_id in (PEER, NORTH, SOUTH):
         view.put(a_record(machine_id))
         view.found(machine_id, f"192.0.2.{machine_id.int}:7")
+    return view
+
+
+def a_view() -> NetworkView:
+    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.2"), KEYS[OWN])
+    view.is_probed = True
     return view
 
 
@@ -152,7 +157,7 @@ def test_another_port_is_sent_to(view: NetworkView) -> None:
 
 def test_who_draws_packets_into_a_transit_is_called_back(view: NetworkView) -> None:
     view.put_path(ways((NORTH,)))
-    peers = {KEYS[PEER]: Peer(endpoint=f"[{at(PEER, NORTH)}]:51000")}
+    peers = {KEYS[PEER]: Peer(endpoint=f"[{at(PEER, NORTH)}]:51000", last_handshake=1.0)}
     assert not view.watch(1.0, peers).changes, "it may be about to come by itself"
     assert view.watch(2.0, peers).peers == towards(PEER, "192.0.2.3:7")
     assert not view.watch(3.0, {KEYS[PEER]: Peer(endpoint="192.0.2.3:9")}).changes
