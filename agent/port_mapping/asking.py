@@ -34,7 +34,7 @@ _TRIES = 3
 _FIRST_WAIT = 0.25
 """Seconds until a request is repeated; twice as long each time (RFC 6886, section 3.1)."""
 _LEAST_PAUSE = 60.0
-"""Seconds, at least, between attempts to renew one mapping."""
+"""Seconds, at least, between attempts to renew one mapping, and between two times that a router has forgotten all."""
 _CALM = 10.0
 """Seconds, at least, between asking and asking again because of an announcement."""
 _SPREAD = 5.0
@@ -115,11 +115,12 @@ class Asking:
     random: Random
     has_upnp: bool = False
     _leases: dict[int, _Lease] = field(default_factory=dict)
-    _releases: list[_Lease] = field(default_factory=list)
+    _releases: list[tuple[_Lease, Protocol]] = field(default_factory=list)
     _exchange: _Exchange | None = None
     _speaks: Protocol | None = None
     _epochs: dict[Protocol, tuple[float, int]] = field(default_factory=dict)
     _asked_at: float = -math.inf
+    _anew_at: float = -math.inf
     _outputs: list[Output] = field(default_factory=list)
 
     # -- what is wanted
@@ -131,14 +132,16 @@ class Asking:
             self._leases[port] = _Lease(port, nonce, suggested, now)
 
     def drop(self, port: int) -> None:
-        """A port is not to be mapped any more."""
+        """A port is not to be mapped any more: nor by what was asked for and not answered yet."""
         lease = self._leases.pop(port, None)
         if lease is None:
             return
+        protocol = lease.mapping.protocol if lease.mapping is not None else None
         if self._exchange is not None and self._exchange.lease is lease:
+            protocol = self._exchange.protocol if self._exchange.sent else protocol
             self._exchange = None
-        if lease.mapping is not None:
-            self._releases.append(lease)
+        if protocol is not None:
+            self._releases.append((lease, protocol))
 
     def mapping(self, port: int) -> Mapping | None:
         """How a port is mapped now."""
@@ -231,9 +234,8 @@ class Asking:
 
     def _next(self, now: float) -> _Exchange | None:
         if self._releases:
-            lease = self._releases.pop(0)
-            assert lease.mapping is not None
-            return _Exchange(lease, lease.mapping.protocol, now, is_release=True)
+            lease, protocol = self._releases.pop(0)
+            return _Exchange(lease, protocol, now, is_release=True)
         ready = [lease for lease in self._leases.values() if lease.due <= now]
         if not ready:
             return None
@@ -344,10 +346,13 @@ class Asking:
             self._outputs.append(News(lease.port, None))
 
     def _see(self, now: float, protocol: Protocol, epoch: int) -> None:
-        """If the router has forgotten what it granted, ask for all of it again."""
+        """If the router has forgotten what it granted, ask for all of it again; but not all the time."""
         is_first = protocol not in self._epochs
         if self._is_anew(now, protocol, epoch) and not is_first:
-            self._hasten(now)
+            when = max(now, self._anew_at + _LEAST_PAUSE)
+            if when == now:
+                self._anew_at = now
+            self._hasten(when)
 
     def _is_anew(self, now: float, protocol: Protocol, epoch: int) -> bool:
         """Whether the router's clock does not go on from what it last said (RFC 6887, section 8.5), or is new to us."""

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.port_mapping.asking import Call
+from agent.probing.places import is_place
 from events.fields import join_endpoint
 
 _PORT = 1900
@@ -106,9 +107,12 @@ def location_in(packet: bytes) -> str:
 
 def _map(device: Any, own: str, call: Call) -> str:
     """Some other machine's mapping may have the external port: then another is tried."""
+    address = IPv4Address(device.externalipaddress())
+    if not is_place(address):
+        return ""
     others = (_random.choice(_UPPER_PORTS) for _ in range(_PORT_TRIES - 1))
     for port in (call.external_port, *others):
         with suppress(Exception):
             if device.addportmapping(port, "UDP", own, call.port, _DESCRIPTION, "", call.lifetime):
-                return join_endpoint(IPv4Address(device.externalipaddress()), port)
+                return join_endpoint(address, port)
     return ""

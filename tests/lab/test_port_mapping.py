@@ -50,18 +50,24 @@ def test_two_machines_behind_endpoint_dependent_translation_reach_each_other_thr
             surroundings.settle(name, OFFICE)
         routers = {name: Granting(lab, lab.boxes[f"{name}-nat"], number) for number, name in enumerate(names, 1)}
         left, right = (lab.machines[name] for name in names)
-        for machine in (left, right):
-            mesh.enrol(machine, mesh.bootstrap_token())
+        for name in names:
+            routers[name].start()
+            mesh.join(lab.machines[name], mesh.bootstrap_token())
+        command = [AGENT, "run", "--state-dir"]
+        mesh.agents["left"] = left.start("agent", [*command, left.directory / "state", "--no-port-mapping"])
+        off = {"WIRELOOM_AGENT_NO_PORT_MAPPING": "1"}
+        mesh.agents["right"] = right.start("agent", [*command, right.directory / "state"], off)
         mesh.await_known(names)
         mesh.wireloom("network", "create", NETWORK, "172.16.0.0/24")
         mesh.wireloom("machine", "assign", *names, "--network", NETWORK)
         wait_for(lambda: path(left) == path(right) == "unreachable", 40, "both to find that they are apart")
 
-        # Nobody is told but by what the daemons announce when they start.
-        for router in routers.values():
-            router.start()
+        assert not any("dnat" in router.mapped() for router in routers.values())
+
+        for machine in (left, right):
+            assert mesh.agents[machine.name].stop() == 0
+            mesh.start_agent(machine)
         mesh.await_all_reach_all(NETWORK, names)
-        wait_for(lambda: path(left) == path(right) == "direct", 20, "both to report the direct path")
         mapped = {name: mapping(lab.machines[name]) for name in names}
         assert {found["protocol"] for found in mapped.values()} == {"PCP"}
         hosts = {name: found["endpoint"].split(":")[0] for name, found in mapped.items()}
@@ -188,6 +194,7 @@ def test_each_protocol_maps_and_ends_with_a_real_router(
 
 def test_another_default_router_is_asked_anew(router: Granting, inside: Machine, tmp_path: Path) -> None:
     surroundings = SystemSurroundings()
+    inside.run(["ip", "route", "add", "default", "via", "192.168.1.9", "metric", "50"])
     try:
         assert surroundings.look() == HOME
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.desired import Locality
 from agent.port_mapping import wire
-from agent.port_mapping.asking import LIFETIME, REST, Asking, Protocol
+from agent.port_mapping.asking import LIFETIME, REST, Asking, Protocol, Send
 from agent.port_mapping.notes import Note, Notes
 from agent.port_mapping.place import router_to_ask
 from agent.port_mapping.upnp import location_in
@@ -163,6 +163,22 @@ def test_who_announces_all_the_time_is_not_asked_all_the_time() -> None:
     assert 3 <= len(play.sent) <= 7
 
 
+def test_a_router_whose_clock_jumps_all_the_time_is_not_asked_all_the_time() -> None:
+    play = playing(Router())
+    for port in range(PORT + 1, PORT + 4):
+        play.asking.want(play.now, port, NONCE)
+    rng, answer = Random(3), play.router.answer
+
+    def jumping(now: float, packet: bytes) -> bytes | None:
+        play.router.started = now - rng.randrange(10**6)
+        return answer(now, packet)
+
+    play.router.answer = jumping  # type: ignore[method-assign]
+    for _ in range(300):
+        play.run(1)
+        assert len(play.sent) <= 4 * (2 + (play.now - 1000) / 60)
+
+
 def test_another_external_address_is_heard_of() -> None:
     play = playing(Router())
     play.run(0)
@@ -194,6 +210,16 @@ def test_a_port_that_is_dropped_is_released(speaks: set[str]) -> None:
     assert not play.asking.is_releasing
     assert not play.router.table
     assert [call.lifetime for call in play.calls] == ([] if speaks else [LIFETIME, 0])
+
+
+def test_what_may_have_been_granted_meanwhile_is_released_too() -> None:
+    play = playing(Router())
+    (send,) = play.asking.tick(play.now)
+    assert isinstance(send, Send)
+    assert play.router.answer(play.now, send.packet)  # which is still on its way
+    play.asking.drop(PORT)
+    play.run(0)
+    assert not play.router.table
 
 
 def test_the_end_of_a_mapping_is_not_asked_for_without_end() -> None:
