@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
 from events.errors import InvalidInputError, NotFoundError, RateLimitedError
 from events.records import LinkState, ReachRequest
@@ -121,6 +122,12 @@ def test_whether_the_mirror_may_be_behind() -> None:
     assert not is_about_members(uuid4(), said, net.mirror)
     assert not is_about_members(one, said.model_copy(update={"network_id": uuid4()}), net.mirror)
     assert not is_about_members(one, said.model_copy(update={"links": (direct(uuid4()),)}), net.mirror)
+
+
+@pytest.mark.parametrize("counter", [-1, 1 << 63])
+def test_a_report_has_a_number_that_counts_up(counter: int) -> None:
+    with pytest.raises(ValidationError):
+        ReachRequest(network_id=uuid4(), boot_id=uuid4(), counter=counter, links=())
 
 
 def test_too_many_reports_are_refused_for_a_while() -> None:
