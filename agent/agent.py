@@ -384,5 +384,6 @@ class Agent:
             self._log.info("addresses", addresses=[str(interface) for interface in locality.addresses])
             for network in self.networks.values():
                 network.moved(locality)
+            self._context.spawn(self._connection.check())
             if self._mapper is not None:
                 self._mapper.moved(locality)
