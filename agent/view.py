@@ -24,7 +24,7 @@ from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
 
-AWAIT = 4.0
+AWAIT = 6.0
 """Seconds for which probes may look for a new peer before WireGuard tries by itself: for a burst and a way."""
 
 
