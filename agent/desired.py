@@ -59,7 +59,7 @@ class DesiredPeer:
     formerly: str = ""
     """The key that it had before: where that was reached, this one is."""
     is_awaited: bool = False
-    """Whether it is not to be made yet; if it is there, it is like the others."""
+    """Whether no endpoint is to be set yet."""
     keepalive: int = KEEPALIVE
 
 

@@ -24,8 +24,6 @@ class Member:
     """Where probes reach it; empty where they do not, or do not yet."""
     is_lost: bool = False
     """Whether probes say that they do not reach it."""
-    is_awaited: bool = False
-    """Whether WireGuard is not told of it yet, because probes have still to find it."""
     way: Way | None = None
     """The way that its packets go, where they do not go directly."""
     shunned: frozenset[Way] = frozenset()

@@ -304,7 +304,7 @@ class Network:
         # From here to the end of diff nothing else runs: what is pending is part of the view already.
         self._pending.clear()
         if actual is not None:
-            self.view.present(actual.peers)
+            self.view.present(key for key, peer in actual.peers.items() if peer.endpoint)
         desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port)
         now = time.time()
         changes = diff(desired, actual, now)

@@ -63,9 +63,8 @@ def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerCh
     for key in have.peers:
         if key not in desired.peers:
             yield PeerChange(key, remove=True)
-    there = {key: want for key, want in desired.peers.items() if key in have.peers or not want.is_awaited}
-    claimed = {allowed_ip for want in there.values() for allowed_ip in want.allowed_ips}
-    for key, want in there.items():
+    claimed = {allowed_ip for want in desired.peers.values() for allowed_ip in want.allowed_ips}
+    for key, want in desired.peers.items():
         peer = have.peers.get(key)
         if peer is not None and peer.preshared:
             yield PeerChange(key, remove=True)
@@ -76,7 +75,7 @@ def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerCh
 
 
 def _new_peer(key: str, want: DesiredPeer, have: Device, now: float) -> PeerChange:
-    endpoint = want.endpoints[0] if want.endpoints else None
+    endpoint = want.endpoints[0] if want.endpoints and not want.is_awaited else None
     before = have.peers.get(want.formerly)
     if before is not None and _has_fresh_handshake(before, now) and before.endpoint not in {None, *want.withdrawn}:
         endpoint = before.endpoint
@@ -99,7 +98,7 @@ def _peer_change(key: str, want: DesiredPeer, have: Peer, claimed: set[str], now
 def _endpoint_change(want: DesiredPeer, have: Peer, now: float) -> str | None:
     """The endpoint to set, or None to leave it. A peer that roams, or whose NAT shows another port, is found by
     WireGuard itself at an endpoint that is no candidate: while its handshake is fresh, that one is right."""
-    if not want.endpoints or have.endpoint in want.endpoints:
+    if not want.endpoints or have.endpoint in want.endpoints or want.is_awaited:
         return None
     if have.endpoint is not None and have.endpoint not in want.withdrawn and _has_fresh_handshake(have, now):
         return None

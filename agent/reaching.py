@@ -23,6 +23,9 @@ from events.records import LinkState
 _LOOK_EVERY = 1.0
 """Seconds, at least, between two looks at what the tunnels carry."""
 
+_LOOK_SOON = 0.25
+"""The same, while peers are awaited."""
+
 _LOOK_SHARE = 20
 """Of a processor's time, looking takes one part in so many at most."""
 
@@ -167,7 +170,7 @@ class Reaching:
                 device, effort = await self._context.run(read)
             except DeviceError:
                 continue  # reconciling says so, and repairs it
-            pause = max(_LOOK_EVERY, _LOOK_SHARE * effort)
             if device is not None and self._finder is not None:
                 self._finder.look(self._view.keys, device.peers)
                 self._change(self._view.watch(time.monotonic(), device.peers))
+            pause = max(_LOOK_SOON if self._view.is_expecting else _LOOK_EVERY, _LOOK_SHARE * effort)

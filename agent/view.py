@@ -5,8 +5,7 @@ the network; the whole desired state is drawn up only to compare it with the int
 
 A peer's endpoint is the address at which probes reach it; where they do not, its transit address on the first of its
 ways whose first transit machine they reach; and while nothing is known, the first of its candidates. A new peer is
-*awaited* first: while probes look for it, WireGuard is not told of it. For where a first handshake goes astray, the
-next follows only after 5 seconds (Rekey-Timeout; WireGuard's paper, section 6.1).
+*awaited* first (`agent.meeting`): while probes look for it, WireGuard knows no endpoint of it.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
+from agent.meeting import Meetings, begins
 from agent.members import NOTHING, Increment, Member
 from agent.paths import Paths, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
-
-AWAIT = 6.0
-"""Seconds for which probes may look for a new peer before WireGuard tries by itself: for a burst and a way."""
 
 
 class NetworkView:
@@ -54,7 +51,8 @@ class NetworkView:
         self._transit = IPv6Network(self.paths.prefix)
         self._astray: set[UUID] = set()
         self._silence = Silence()
-        self._awaited: dict[UUID, float | None] = {}
+        self.awaited = Meetings()
+        """Whom WireGuard has no endpoint of yet."""
         self._unmet: set[str] = set()
         self._by_address: dict[IPv4Address, UUID] = {}
         self._by_key: dict[str, UUID] = {}
@@ -88,10 +86,10 @@ class NetworkView:
         del self._by_key[member.public_key]
         if member.allowed_ip is not None:
             del self._by_address[member.address]
-        self._awaited.pop(machine_id, None)
-        gone = () if member.is_awaited else (PeerChange(member.public_key, remove=True),)
+        self.awaited.over(machine_id)
+        gone = PeerChange(member.public_key, remove=True)
         turned = self._choose_all(self.paths.through(machine_id))
-        return Increment(merged(Changes(remove_routes=routes, peers=gone), *turned))
+        return Increment(merged(Changes(remove_routes=routes, peers=(gone,)), *turned))
 
     def put_path(self, record: PathRecord) -> Increment:
         """There are other ways to a peer."""
@@ -137,7 +135,7 @@ class NetworkView:
         if former == endpoint and was_lost == member.is_lost:
             return NOTHING
         changes = self._choose(machine_id)
-        if endpoint and member.way is None and not changes.peers:
+        if endpoint and member.way is None and not changes.peers and machine_id not in self.awaited:
             changes = Changes(peers=self._towards(machine_id, endpoint))
         if was_lost != member.is_lost or not former:
             changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
@@ -150,8 +148,8 @@ class NetworkView:
         yet draws this machine along. Leaves ways that lead nowhere, although their first transit is there. And awaits
         nobody for long.
         """
-        late = tuple(self._make(machine_id) for machine_id in self._overdue(now))
         self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
+        late = [self._call(machine_id) for machine_id in self._late(now, peers)]
         astray, nested = set(), {}
         for machine_id, member in self.members.items():
             peer = peers.get(member.public_key)
@@ -165,49 +163,64 @@ class NetworkView:
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
         return Increment(merged(*late, changes, *map(self._leave_way, silent)))
 
+    @property
+    def is_expecting(self) -> bool:
+        """Whether somebody is awaited, so that `watch` should be called again soon."""
+        return bool(self.awaited)
+
     def present(self, public_keys: Iterable[str]) -> None:
-        """These peers are on the interface already, from before this program began: nothing has to be awaited."""
-        for key in public_keys:
-            machine_id = self._by_key.get(key)
-            if machine_id is not None and self.members[machine_id].is_awaited:
-                self._arrived(machine_id)
+        """These peers have endpoints, from before this program began: they need not be awaited."""
+        for machine_id in filter(None, map(self._by_key.get, public_keys)):
+            self.awaited.over(machine_id)
 
     def unprobed(self) -> None:
         """Nothing is probed after all. The interface is to be compared then."""
         self.is_probed = False
-        for machine_id in [each for each, member in self.members.items() if member.is_awaited]:
-            self._arrived(machine_id)
+        for machine_id in self.awaited:
+            self.awaited.over(machine_id)
 
-    def _arrived(self, machine_id: UUID) -> None:
-        self.members[machine_id].is_awaited = False
-        self._awaited.pop(machine_id, None)
+    def _late(self, now: float, peers: Mapping[str, Peer]) -> Iterator[UUID]:
+        """Who has been awaited for too long. Those who came are awaited no more."""
+        for machine_id in self.awaited:
+            member = self.members[machine_id]
+            if member.public_key in peers and member.public_key not in self._unmet:
+                self.awaited.over(machine_id)
+            elif self.awaited.is_late(now, machine_id, self._is_found(member)):
+                yield machine_id
 
-    def _overdue(self, now: float) -> list[UUID]:
-        self._awaited = {machine_id: now if since is None else since for machine_id, since in self._awaited.items()}
-        return [machine_id for machine_id, since in self._awaited.items() if since is not None and now - since >= AWAIT]
+    def _is_found(self, member: Member) -> bool:
+        """Whether probes have found where a member's packets go, or the first part of its way."""
+        transit = self.members.get(member.way.first) if member.way is not None else None
+        return bool(member.direct or (transit is not None and transit.direct))
 
-    def _make(self, machine_id: UUID) -> Changes:
-        """Tell WireGuard of a peer: it tries the peer's endpoint at once, because keepalives are on."""
-        self._arrived(machine_id)
+    def _call(self, machine_id: UUID) -> Changes:
+        """Have WireGuard shake hands with a member at once. It may have tried elsewhere just now, or nowhere, and only
+        a peer that is made anew is tried again at once; where there was no handshake, nothing is lost by that."""
+        self.awaited.over(machine_id)
         member = self.members[machine_id]
-        peer = PeerChange(
+        self._unmet.discard(member.public_key)
+        return Changes(peers=(PeerChange(member.public_key, remove=True), self._made(machine_id)))
+
+    def _made(self, machine_id: UUID) -> PeerChange:
+        """A member that WireGuard does not know. With keepalives it tries an endpoint at once."""
+        member = self.members[machine_id]
+        return PeerChange(
             member.public_key,
-            endpoint=next(self._endpoints(machine_id, member), None),
+            endpoint=None if machine_id in self.awaited else next(self._endpoints(machine_id, member), None),
             keepalive=KEEPALIVE,
             add_allowed_ips=self.allowed_ips(machine_id),
         )
-        return Changes(peers=(peer,))
 
     def _towards(self, machine_id: UUID, endpoint: str) -> tuple[PeerChange, ...]:
         """Another endpoint, and a packet to it at once, from which the peer learns where to answer: WireGuard sends a
-        keepalive when keepalives are switched on. Where there was no handshake yet one may have been tried elsewhere
-        just now, and only a peer that is made anew is tried again at once."""
+        keepalive when keepalives are switched on."""
         key = self.members[machine_id].public_key
-        if key in self._unmet:
-            self._unmet.discard(key)
-            anew = PeerChange(key, endpoint=endpoint, keepalive=KEEPALIVE, add_allowed_ips=self.allowed_ips(machine_id))
-            return PeerChange(key, remove=True), anew
-        return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=KEEPALIVE)
+        if key not in self._unmet:
+            return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=KEEPALIVE)
+        if begins(self.public_key, key):
+            return self._call(machine_id).peers
+        self.awaited.expect(machine_id)
+        return PeerChange(key, remove=True), self._made(machine_id)
 
     def _leave_way(self, machine_id: UUID) -> Changes:
         """The way in use leads nowhere: take another, and this one only when none is left."""
@@ -250,7 +263,7 @@ class NetworkView:
                     endpoints=tuple(dict.fromkeys(self._endpoints(machine_id, member))),
                     withdrawn=member.withdrawn,
                     formerly=member.formerly,
-                    is_awaited=member.is_awaited,
+                    is_awaited=machine_id in self.awaited,
                 )
                 for machine_id, member in self.members.items()
             },
@@ -301,17 +314,12 @@ class NetworkView:
         member = Member(record.public_key, record.address, record.hostname, record.endpoints, record.listen_port)
         self.members[machine_id] = member
         self._by_key[record.public_key] = machine_id
-        is_heir = record.address in self._by_address
         loser = self._take_address(machine_id, member)
         member.way = self._way(machine_id)
         route = self._mesh_route(machine_id)
-        changes = Changes(add_routes=route, remove_routes=loser - route)
-        # What is sent to an address that was another's must not go on to that one.
-        member.is_awaited = self.is_probed and not is_heir and not self._is_found(member)
-        if member.is_awaited:
-            self._awaited[machine_id] = None
-        else:
-            changes = merged(changes, self._make(machine_id))
+        if self.is_probed:
+            self.awaited.expect(machine_id)
+        changes = Changes(add_routes=route, remove_routes=loser - route, peers=(self._made(machine_id),))
         return Increment(merged(changes, *self._choose_all(self.paths.through(machine_id))))
 
     def _change_key(self, member: Member, record: PeerRecord) -> Increment:
@@ -330,22 +338,19 @@ class NetworkView:
         if compare:
             member.withdrawn = frozenset(member.endpoints) - frozenset(record.endpoints)
             member.endpoints = record.endpoints
-        loser, is_heir = frozenset[Route](), False
+        loser: frozenset[Route] = frozenset()
         if member.allowed_ip is None or member.address != record.address:
             if member.allowed_ip is not None:
                 del self._by_address[member.address]
             member.address = record.address
-            is_heir = record.address in self._by_address
             loser = self._take_address(machine_id, member)
         after, new_route = self.allowed_ips(machine_id), self._mesh_route(machine_id)
         peers: list[PeerChange] = []
-        if before != after and not member.is_awaited:
+        if before != after:
             peers += [PeerChange(record.public_key, add_allowed_ips=after - before, remove_allowed_ips=before - after)]
-        if member.way is not None and member.port != port and not member.is_awaited:
+        if member.way is not None and member.port != port and machine_id not in self.awaited:
             peers += self._towards(machine_id, member.nested(member.way))
         changes = Changes(add_routes=new_route - route, remove_routes=(route | loser) - new_route, peers=tuple(peers))
-        if is_heir and member.is_awaited:
-            changes = merged(changes, self._make(machine_id))
         return Increment(changes, compare and not self.is_probed)
 
     def _take_address(self, machine_id: UUID, member: Member) -> frozenset[Route]:
@@ -364,9 +369,9 @@ class NetworkView:
         adds: dict[UUID, set[str]] = {}
         removes: dict[UUID, set[str]] = {}
         for shift in turn.shifts:
-            if shift.after is not None and self._is_there(shift.after):
+            if shift.after is not None and shift.after in self.members:
                 adds.setdefault(shift.after, set()).add(shift.allowed_ip)
-            elif shift.before is not None and self._is_there(shift.before):
+            elif shift.before is not None and shift.before in self.members:
                 removes.setdefault(shift.before, set()).add(shift.allowed_ip)
         peers = tuple(
             PeerChange(
@@ -383,15 +388,6 @@ class NetworkView:
             remove_routes=turn.remove_routes,
             peers=peers,
         )
-
-    def _is_there(self, machine_id: UUID) -> bool:
-        """Whether WireGuard knows a member."""
-        return machine_id in self.members and not self.members[machine_id].is_awaited
-
-    def _is_found(self, member: Member) -> bool:
-        """Whether probes have found where a member's packets go, or the first part of its way."""
-        transit = self.members.get(member.way.first) if member.way is not None else None
-        return bool(member.direct or (transit is not None and transit.direct))
 
     def _way(self, machine_id: UUID) -> Way | None:
         """The way that a member's packets should go, where it is not reached directly: the first whose first transit
@@ -414,8 +410,9 @@ class NetworkView:
         turned = NO_CHANGES
         if member.way is not None and member.way != former:
             turned = self._obey(self.paths.prefer(machine_id, member.way))
-        if member.is_awaited:
-            return merged(turned, self._make(machine_id)) if self._is_found(member) else turned
+        if machine_id in self.awaited:
+            is_turn = self._is_found(member) and begins(self.public_key, member.public_key)
+            return merged(turned, self._call(machine_id)) if is_turn else turned
         if member.way == former:
             return NO_CHANGES
         endpoint = next(self._endpoints(machine_id, member), None)
