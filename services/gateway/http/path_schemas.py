@@ -45,7 +45,7 @@ class Path(View):
         examples=[20],
     )
     since: Moment | None = Field(
-        description="Since when it is this way, through other machines since these, or who stands by, were chosen; null "
+        description="Since when it is this way; through other machines, since these or who stands by were chosen. Null "
         "while that is unknown."
     )
 
