@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-tests test check bench lock clean
+.PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-soak lab-tests test check bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lab-healing: setup ## How long cuts of paths and transits are felt; ARGS="--cuts
 
 lab-speed: setup ## Throughput direct and through a transit, beside WireGuard set up by hand
 	@$(ROOT) $(BIN)/python -m deploy.lab.throughput $(ARGS)
+
+lab-soak: setup ## Machines join, leave, move and fail at random for ten minutes; ARGS="--minutes 1 --seed 7"
+	@$(ROOT) $(BIN)/python -m deploy.lab.soak $(ARGS)
 
 lab-tests: setup ## Run only the tests on machines in network namespaces
 	@$(ROOT) $(BIN)/python -m pytest -m lab $(ARGS)

@@ -35,8 +35,10 @@ CIDR = "172.16.0.0/24"
 MINUTES = 10.0
 WITHIN = 60.0
 """Seconds until every pair must ping after the last step."""
+FIRST = {HUB: OPEN, "field": OPEN, "desk": HOME, "office": OFFICE, "bank": WALLED}
+"""The machines that are there at the beginning, and where."""
 MOST = 10
-"""Machines."""
+"""So many machines there will be."""
 LOGS = Path("build/soak")
 """Where the machines' logs are kept after a failure."""
 
@@ -99,11 +101,11 @@ class Soak:
         }
 
     def start(self) -> None:
-        """A control plane, and the first five machines."""
+        """A control plane, and the first machines."""
         self.mesh.start_control_plane()
         self.mesh.wireloom("network", "create", NETWORK, CIDR)
         self._token = self.mesh.bootstrap_token("--uses", _MANY)
-        for name, place in ((HUB, OPEN), ("field", OPEN), ("desk", HOME), ("office", OFFICE), ("bank", WALLED)):
+        for name, place in FIRST.items():
             self._take(Step(Kind.ARRIVE, name, place=place))
         self.tally = Tally()
         self.await_quiet()
