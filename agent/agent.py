@@ -245,6 +245,8 @@ class Agent:
     async def _join(self, membership: MembershipRecord) -> None:
         self._log.info("in a network", network=str(membership.network_id), address=str(membership.address))
         network = Network(membership, self._locality, self._context)
+        for other in self.networks.values():  # none of their peers is to be sent to inside this one
+            other.moved(self._locality)
         self.networks[membership.network_id] = network
         self._allow(network)
         client = self._connection.client

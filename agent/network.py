@@ -61,6 +61,8 @@ class Network:
         self._tunnel = self._take_tunnel()
         key = public_key(self._tunnel.private_key)
         self.view = NetworkView(self.network_id, context.machine_id, membership.network_cidr, membership.address, key)
+        context.meshes.update(self.view.meshes)
+        self.view.meshes = context.meshes
         self.view.mtu = context.options.mtu
         self.view.locality = locality
         self._show_next_key()
@@ -392,6 +394,7 @@ class Network:
         self.hush()
         if self._context.mapper is not None:
             self._context.mapper.drop(self.network_id)
+        self._context.meshes.pop(self.network_id, None)
         await self._listener.detach()
         if self._applying is not None:
             self._applying.cancel()

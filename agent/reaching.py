@@ -149,7 +149,7 @@ class Reaching:
 
     def permits(self, endpoint: str) -> bool:
         """See `Traveller.permits`."""
-        return bool(self._view.locality.usable((endpoint,))) and not self._view.is_inside(split_endpoint(endpoint)[0])
+        return self._view.may_be(endpoint)
 
     def is_near(self, endpoint: str) -> bool:
         """See `Traveller.is_near`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
@@ -23,6 +23,9 @@ from agent.paths import Paths, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
+
+Mesh = tuple[IPv4Network, IPv6Network]
+"""A network's range, and the prefix of its transit addresses."""
 
 
 class NetworkView:
@@ -49,6 +52,9 @@ class NetworkView:
         self.members: dict[UUID, Member] = {}
         self.paths = Paths(network_id, machine_id)
         self._transit = IPv6Network(self.paths.prefix)
+        self.meshes: Mapping[UUID, Mesh] = {network_id: (network_cidr, self._transit)}
+        """What is inside of the networks that this machine is in, this one among them: no peer is sent to there. A peer
+        could else lead the packets of two networks round and round through each other."""
         self._astray: set[UUID] = set()
         self._silence = Silence()
         self.awaited = Meetings()
@@ -237,9 +243,15 @@ class NetworkView:
         """Whose each public key is."""
         return self._by_key
 
-    def is_inside(self, address: IPv4Address | IPv6Address) -> bool:
-        """Whether an address is one of the network's own."""
-        return address in self.network_cidr or address in self._transit
+    def may_be(self, endpoint: str) -> bool:
+        """Whether a peer can be at an endpoint at all."""
+        return bool(self._usable((endpoint,)))
+
+    def _usable(self, endpoints: tuple[str, ...]) -> Iterator[str]:
+        for endpoint in self.locality.usable(endpoints):
+            address, _ = split_endpoint(endpoint)
+            if not any(address in inside for mesh in self.meshes.values() for inside in mesh):
+                yield endpoint
 
     def _is_nested(self, endpoint: str) -> bool:
         return split_endpoint(endpoint)[0] in self._transit
@@ -286,7 +298,7 @@ class NetworkView:
         elif member.way is not None:
             yield member.nested(member.way)
             yield from ways
-        yield from self.locality.usable(member.endpoints)
+        yield from self._usable(member.endpoints)
         yield from ways
 
     def _mesh_route(self, machine_id: UUID) -> frozenset[Route]:

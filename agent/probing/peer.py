@@ -111,6 +111,14 @@ class Peer:
             self._failures = 0
             self.burst(now)
 
+    def forbid(self, now: float, permits: Callable[[str], bool]) -> None:
+        """Leave the candidates that cannot be the peer's any more."""
+        for candidate in [each for each in self.candidates.values() if not permits(each.endpoint)]:
+            self._discard(candidate)
+            if candidate is self.in_use:
+                self._doubt_at = -math.inf  # whatever answered last will do
+                self._replace(now, candidate)
+
     def burst(self, now: float) -> None:
         """Try every candidate from the start."""
         for candidate in self.candidates.values():

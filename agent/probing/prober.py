@@ -108,6 +108,7 @@ class Prober:
         self._known = self._mappings.known()
         self._quotes = Bucket(_QUOTES, _QUOTES_RATE)
         for peer in self._peers.values():
+            peer.forbid(now, self._permits)
             peer.stir(now)
             self._settle(peer)
 

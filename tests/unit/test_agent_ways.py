@@ -173,6 +173,20 @@ def test_a_way_that_leads_nowhere_is_left(view: NetworkView) -> None:
     assert turns == [f"[{at(PEER, via)}]:51000" for via in (SOUTH, NORTH, SOUTH, NORTH)]
 
 
+def test_no_peer_is_sent_to_inside_a_mesh(view: NetworkView) -> None:
+    """Two networks whose packets travel in each other's would have them travel for ever."""
+    view.is_probed = False
+    other = IPv4Network("172.21.0.0/24"), transit_prefix(UUID(int=99))
+    view.meshes = {**view.meshes, UUID(int=99): other}
+    inside = ("172.20.0.7:7", "172.21.0.7:7", f"[{other[1][5]}]:7", f"[{at(PEER, NORTH)}]:7")
+    late = a_record(PEER).model_copy(
+        update={"machine_id": UUID(int=7), "address": IPv4Address("172.20.0.9"), "public_key": a_key()}
+    )
+    late = late.model_copy(update={"endpoints": (*inside, "192.0.2.7:7")})
+    assert [change.endpoint for change in view.put(late).peers] == ["192.0.2.7:7"]
+    assert [view.may_be(endpoint) for endpoint in (*inside, "192.0.2.7:7")] == [False] * 4 + [True]
+
+
 def test_traffic_is_more_than_keepalives_and_handshakes() -> None:
     traffic = Traffic()
     assert not traffic.look(0.0, {"a": Peer(), "b": Peer(), "c": Peer()})

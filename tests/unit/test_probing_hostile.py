@@ -158,6 +158,21 @@ def test_a_peer_that_sees_this_machine_elsewhere_all_the_time_is_not_quoted_all_
     assert target.observed == ("192.0.2.1:51820",), "when this machine moved, what is seen may well be new"
 
 
+def test_what_becomes_forbidden_is_left_although_it_works() -> None:
+    target, inside = Target(), "198.51.100.7:2"
+    forbidden: set[str] = set()
+    target.prober = Prober(PlainSealer("own"), Budget(), Random(1), permits=lambda endpoint: endpoint not in forbidden)
+    target.answering = {HOME: 0.05, inside: 0.01}
+    target.peer(BAD, HOME, inside)
+    target.run(60)
+    assert [output.endpoint for output in target.outputs if isinstance(output, Use)][-1] == inside
+    forbidden.add(inside)
+    target.prober.stir(target.now)
+    target.run(0)
+    assert [output.endpoint for output in target.outputs if isinstance(output, Use)][-1] == HOME
+    assert inside not in {endpoint for _, endpoint, _ in target.run(60)}
+
+
 def test_a_copied_ping_teaches_nothing() -> None:
     target = Target()
     target.peer(BAD, HOME)
