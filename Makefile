@@ -34,7 +34,12 @@ demo-down: setup ## Take down what DEMO_KEEP=1 left up
 
 test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 	@deploy/setup/kernel.sh build/kernel
+ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
+else
+	@$(ROOT) $(BIN)/python -m pytest -m "not lab" -n auto --dist loadfile
+	@$(ROOT) $(BIN)/python -m pytest -m lab
+endif
 
 lab: setup ## Every pair of machines across NATs and firewalls, as a matrix beside theory
 	@$(ROOT) $(BIN)/python -m deploy.lab.matrix
