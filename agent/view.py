@@ -245,7 +245,7 @@ class NetworkView:
 
     def may_be(self, endpoint: str) -> bool:
         """Whether a peer can be at an endpoint at all."""
-        return bool(self._usable((endpoint,)))
+        return endpoint in self._usable((endpoint,))
 
     def _usable(self, endpoints: tuple[str, ...]) -> Iterator[str]:
         for endpoint in self.locality.usable(endpoints):

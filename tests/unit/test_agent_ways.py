@@ -47,6 +47,7 @@ def view() -> NetworkView:
     for machine_id in (PEER, NORTH, SOUTH):
         view.put(a_record(machine_id))
         view.found(machine_id, f"192.0.2.{machine_id.int}:7")
+    view.present(KEYS.values())
     return view
 
 
