@@ -104,7 +104,7 @@ class Turmoil:
         """The pairs that must reach each other, straight or through transits, in alphabetical order."""
         members = sorted(self.members)
         near = {one: {other for other in members if other != one and self.can_speak(one, other)} for one in members}
-        return {(one, other) for one in members for other in _within(near, one) if one < other}
+        return {pair_of(one, other) for one in members for other in _within(near, one)}
 
     def transits(self) -> list[str]:
         """The machines through which a pair may go that cannot go straight."""
@@ -135,7 +135,7 @@ class Turmoil:
             Kind.MOVE: lambda: (Step(Kind.MOVE, name) for name in self.awake - {HUB}),
             Kind.MOVE_ROUTER: self._router_moves,
             Kind.CUT: self._possible_cuts,
-            Kind.MEND: lambda: (Step(Kind.MEND, *pair) for pair in self.cuts),
+            Kind.MEND: self._mendings,
             Kind.UNPLUG: self._unpluggings,
             Kind.PLUG: lambda: (Step(Kind.PLUG, name) for name in self.unplugged),
             Kind.FAIL: self._failures,
@@ -161,6 +161,14 @@ class Turmoil:
             for one, other in combinations(sorted(self.members), 2):
                 if self.site(one) != self.site(other) and self.can_speak(one, other):
                     yield Step(Kind.CUT, one, other)
+
+    def _mendings(self) -> Iterator[Step]:
+        """Not of a cut that leaves a pair no way at all: ends that find none try again ever less often, at last every
+        five minutes, and a soak is not to wait for that."""
+        connected = self.connected()
+        for one, other in self.cuts:
+            if pair_of(one, other) in connected or not {one, other} <= self.members & self.awake:
+                yield Step(Kind.MEND, one, other)
 
     def _unpluggings(self) -> Iterator[Step]:
         if len(self.dark | self.unplugged) < _MOST_ASLEEP:
@@ -207,6 +215,11 @@ class Turmoil:
                 self.dark.discard(step.name)
             case Kind.MOVE | Kind.MOVE_ROUTER:
                 pass
+
+
+def pair_of(one: str, other: str) -> tuple[str, str]:
+    """Two machines as a pair, in alphabetical order."""
+    return (one, other) if one < other else (other, one)
 
 
 def _within(near: dict[str, set[str]], start: str) -> set[str]:

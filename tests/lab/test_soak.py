@@ -38,7 +38,10 @@ def walk(seed: int) -> list[Step]:
         if step.place:
             lan, only = turmoil.arrival(step.name, step.place)
             spot = Spot(name=step.name, place=step.place, lan=lan, only=only)
+        before = turmoil.connected()
         turmoil.note(step, spot)
+        if step.kind is Kind.MEND:
+            assert turmoil.connected() == before, "who finds no way for long may find one only minutes later"
         steps.append(step)
         assert len(turmoil.spots) <= 10
         assert len(turmoil.members) >= 5
