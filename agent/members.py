@@ -22,6 +22,8 @@ class Member:
     """The UDP port of its WireGuard on the machine itself; 0 for not known."""
     direct: str = ""
     """Where probes reach it; empty where they do not, or do not yet."""
+    last_direct: str = ""
+    """Where they reached it last."""
     is_lost: bool = False
     """Whether probes say that they do not reach it."""
     way: Way | None = None

@@ -4,8 +4,8 @@ A `NetworkView` takes one record at a time and says what it changes on the inter
 the network; the whole desired state is drawn up only to compare it with the interface as it is.
 
 A peer's endpoint is the address at which probes reach it; where they do not, its transit address on the first of its
-ways whose first transit machine they reach; and while nothing is known, the first of its candidates. A new peer is
-*awaited* first (`agent.meeting`): while probes look for it, WireGuard knows no endpoint of it.
+ways whose first transit machine they reach; else where they reached it last, or the first of its candidates. A new
+peer is *awaited* first (`agent.meeting`): while probes look for it, WireGuard knows no endpoint of it.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class NetworkView:
             return NOTHING
         was_lost, former = member.is_lost, member.direct
         member.direct, member.is_lost = endpoint, not endpoint
+        member.last_direct = endpoint or member.last_direct
         if former == endpoint and was_lost == member.is_lost:
             return NOTHING
         changes = self._choose(machine_id)
@@ -298,6 +299,8 @@ class NetworkView:
         elif member.way is not None:
             yield member.nested(member.way)
             yield from ways
+        # An agent that is stopped answers no probes, but its tunnel is there.
+        yield from self._usable((member.last_direct,))
         yield from self._usable(member.endpoints)
         yield from ways
 

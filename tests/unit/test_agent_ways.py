@@ -93,6 +93,15 @@ def test_the_first_way_whose_transit_is_there_is_taken_and_the_direct_path_when_
     assert {change.public_key for change in gone.peers} == {KEYS[NORTH], KEYS[SOUTH]}
 
 
+def test_without_direct_path_and_way_it_is_tried_where_it_was_last(view: NetworkView) -> None:
+    """An agent that is stopped answers no probes, but its tunnel is there."""
+    view.found(PEER, "203.0.113.3:40000")
+    view.found(PEER, "")
+    assert view.desired("k", 1).peers[KEYS[PEER]].endpoints[0] == "203.0.113.3:40000"
+    view.put_path(ways((NORTH,)))
+    assert view.drop_path(PEER).peers[-2:] == towards(PEER, "203.0.113.3:40000")
+
+
 def test_an_address_stays_while_another_way_needs_it(view: NetworkView) -> None:
     view.put_path(ways((NORTH,)))
     other = PathRecord(network_id=NETWORK, machine_id=OWN, peer_id=SOUTH, ways=((NORTH,),))
