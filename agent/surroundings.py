@@ -88,7 +88,7 @@ class SystemSurroundings:
             links = {link["index"]: link for link in self._netlink.get_links()}
             fit = {index for index, link in links.items() if _is_fit(link)}
             addresses = [a for a in self._netlink.get_addr() if a["index"] in fit and _is_global(a)]
-            families = frozenset(self._families({i for i, link in links.items() if not link["flags"] & _IFF_LOOPBACK}))
+            families = frozenset(self._families({index for index, link in links.items() if _is_outer(link)}))
             router = self._router(fit)
         addresses.sort(key=lambda address: (address["family"], address["index"]))
         return Locality(tuple(_interface(address) for address in addresses), families, router)
@@ -166,8 +166,12 @@ def endpoint_with_port(text: str, port: int) -> str:
 
 def _is_fit(link: Any) -> bool:
     flags = link["flags"]
-    is_on = flags & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING and not flags & _IFF_LOOPBACK
-    return is_on and not str(link.get("ifname")).startswith(INTERFACE_PREFIX)
+    return flags & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING and _is_outer(link)
+
+
+def _is_outer(link: Any) -> bool:
+    """Whether a link leads to other machines, and not through a mesh."""
+    return not link["flags"] & _IFF_LOOPBACK and not str(link.get("ifname")).startswith(INTERFACE_PREFIX)
 
 
 def _is_global(address: Any) -> bool:
