@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-tests test check bench lock clean
+.PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-soak lab-tests test check bench lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ system:
 $(VENV)/ready: pyproject.toml constraints.txt | system
 	@echo "set-up: Python packages into $(VENV)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,upnp,dev]'
 	@touch $@
 
 setup: system $(VENV)/ready ## Install what the other targets need (they do so themselves)
@@ -34,7 +34,12 @@ demo-down: setup ## Take down what DEMO_KEEP=1 left up
 
 test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 	@deploy/setup/kernel.sh build/kernel
+ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
+else
+	@$(ROOT) $(BIN)/python -m pytest -m "not lab" -n auto --dist loadfile
+	@$(ROOT) $(BIN)/python -m pytest -m lab
+endif
 
 lab: setup ## Every pair of machines across NATs and firewalls, as a matrix beside theory
 	@$(ROOT) $(BIN)/python -m deploy.lab.matrix
@@ -44,6 +49,9 @@ lab-healing: setup ## How long cuts of paths and transits are felt; ARGS="--cuts
 
 lab-speed: setup ## Throughput direct and through a transit, beside WireGuard set up by hand
 	@$(ROOT) $(BIN)/python -m deploy.lab.throughput $(ARGS)
+
+lab-soak: setup ## Machines join, leave, move and fail at random for ten minutes; ARGS="--minutes 1 --seed 7"
+	@$(ROOT) $(BIN)/python -m deploy.lab.soak $(ARGS)
 
 lab-tests: setup ## Run only the tests on machines in network namespaces
 	@$(ROOT) $(BIN)/python -m pytest -m lab $(ARGS)

@@ -31,6 +31,8 @@ from agent.heart import Heart
 from agent.memberships import Memberships, Wishes
 from agent.network import Network
 from agent.pathfinding import Probing
+from agent.port_mapping.mapper import PortMapper
+from agent.port_mapping.notes import Notes
 from agent.reporting import Reports
 from agent.store import Store
 from agent.surroundings import Surroundings
@@ -64,11 +66,13 @@ class Agent:
         rules: Rules | None = None,
         probing: Probing | None = None,
         gear: Gear | None = None,
+        mappings: Notes | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         """With a door only signed records are believed, and the machine's access is renewed there. With `rules` the
         machine may be a transit; with `probing` it finds out how it reaches its peers; with `gear` it has a part in
-        BGP. `on_ready` is called once the interfaces are first as the store says."""
+        BGP; with `mappings`, where what is mapped is noted, it asks its router for mappings. `on_ready` is called once
+        the interfaces are first as the store says."""
         self.machine_id = machine_id
         self.networks: dict[UUID, Network] = {}
         """The networks that the machine is in, by id."""
@@ -82,6 +86,8 @@ class Agent:
         self._probing = probing
         self._gear = gear
         self._routing: Routing | None = None
+        self._mappings = mappings
+        self._mapper: PortMapper | None = None
         self._on_ready = on_ready
         self._locality = Locality()
         self._greeting: asyncio.Task[None] | None = None
@@ -137,6 +143,7 @@ class Agent:
             return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
         boot_id, belief = uuid4(), self._make_belief()
+        self._mapper = PortMapper(self._mappings, spawn) if self._mappings is not None else None
         self._heart = Heart(
             self.machine_id,
             boot_id,
@@ -166,6 +173,7 @@ class Agent:
             reports=Reports(boot_id),
             routed=self._routed,
             probing=self._probing,
+            mapper=self._mapper,
         )
         self._transit = Transit(self._rules, run)
         if self._gear is not None:
@@ -196,6 +204,8 @@ class Agent:
             network.hush()
         if self._routing is not None:
             self._routing.hush()
+        if self._mapper is not None:  # tunnels that stay need what the router maps
+            await self._mapper.close(release=self._options.down_on_exit)
         if self._options.down_on_exit:
             if self._routing is not None:
                 await self._routing.lift()
@@ -254,6 +264,8 @@ class Agent:
     async def _join(self, membership: MembershipRecord) -> None:
         self._log.info("in a network", network=str(membership.network_id), address=str(membership.address))
         network = Network(membership, self._locality, self._context)
+        for other in self.networks.values():  # none of their peers is to be sent to inside this one
+            other.moved(self._locality)
         self.networks[membership.network_id] = network
         self._allow(network)
         if self._routing is not None:
@@ -412,3 +424,6 @@ class Agent:
             self._log.info("addresses", addresses=[str(interface) for interface in locality.addresses])
             for network in self.networks.values():
                 network.moved(locality)
+            self._context.spawn(self._connection.check())
+            if self._mapper is not None:
+                self._mapper.moved(locality)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from uuid import UUID
 
@@ -12,13 +13,18 @@ from nats.aio.client import Client
 from agent.backoff import Backoff
 from agent.believing import ASK_TIMEOUT
 from agent.listening import Spawn
+from agent.probing.budget import Bucket
 from events.bus import ask
 from events.errors import UnavailableError, WireloomError
 from events.records import MembershipRequest
 from events.subjects import ask as ask_subject
 
-PAUSE = 5.0
-"""Seconds, at least, between two announcements that only differ in endpoints."""
+_GATHER = 0.2
+"""Seconds, at least, between two announcements that only differ in endpoints: together is said what changes so."""
+
+_AT_ONCE, _RATE = 3, 1 / 5
+"""So many of those at once, and so many more a second: after joining, a machine soon learns where others see it, and
+until it says so none of them finds a way through its NAT."""
 
 
 class Announcer:
@@ -31,7 +37,8 @@ class Announcer:
         self._spawn = spawn
         self._client: Client | None = None
         self._announced: MembershipRequest | None = None
-        self._announced_at = -PAUSE
+        self._announced_at = -math.inf
+        self._minor = Bucket(_AT_ONCE, _RATE)
         self._announcing: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("agent")
 
@@ -66,7 +73,8 @@ class Announcer:
         clock = asyncio.get_running_loop().time
         unavailable, refused = Backoff(0.1, 10.0), Backoff(2.0, 60.0)
         while (request := self._request()) is not None and client is self._client:
-            if self._is_minor(request) and (left := self._announced_at + PAUSE - clock()) > 0:
+            is_minor = self._is_minor(request)
+            if is_minor and (left := max(self._announced_at + _GATHER, self._minor.next_at(clock())) - clock()) > 0:
                 await asyncio.sleep(min(left, 0.25))
                 continue
             try:
@@ -79,6 +87,8 @@ class Announcer:
                 await refused.wait()
             else:
                 self._announced, self._announced_at = request, clock()
+                if is_minor:
+                    self._minor.take()
 
     def _is_minor(self, request: MembershipRequest) -> bool:
         said = self._announced

@@ -36,6 +36,9 @@ _LOOK_AGAIN = 30.0
 _SOUND_AFTER = 10.0
 """A connection that lasted so many seconds was worth trying."""
 
+_ANSWERS_WITHIN = 2.0
+"""Seconds that the server has to answer, when it is doubtful whether the connection still stands."""
+
 _EXPELLED_PAUSE = 600.0
 _random = SystemRandom()
 
@@ -82,6 +85,19 @@ class Connection:
     def want(self) -> None:
         """Renew the access soon: it is not what it should be."""
         self._wanted.set()
+
+    async def check(self) -> None:
+        """Have another connection if this one does not answer: called when this machine's addresses have changed, after
+        which the old one may be dead without a sign of it, for half a minute."""
+        client = self.client
+        if client is None or not client.is_connected:
+            return  # one is being made already
+        with suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(_ANSWERS_WITHIN):
+                await client.flush()
+                return
+        if self.client is client:
+            self._replace.set()
 
     async def close(self) -> None:
         """Leave the bus."""

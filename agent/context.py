@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +12,10 @@ from agent.desired import DEFAULT_MTU
 from agent.device import Devices
 from agent.listening import Spawn
 from agent.pathfinding import Probing
+from agent.port_mapping.mapper import PortMapper
 from agent.reporting import Reports
 from agent.store import Store
+from agent.view import Mesh
 
 KEY_MAX_AGE = 90 * 86400.0
 """Seconds after which a machine makes itself a new key."""
@@ -67,3 +69,7 @@ class Context:
     changed."""
     probing: Probing | None = None
     """None where nothing is probed."""
+    meshes: dict[UUID, Mesh] = field(default_factory=dict)
+    """What is inside of each network that the machine is in."""
+    mapper: PortMapper | None = None
+    """None where routers are not asked for anything."""

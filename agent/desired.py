@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 
 from agent.device import Route
+from agent.probing.places import is_place
 from events.fields import split_endpoint
 
 KEEPALIVE = 25
@@ -24,17 +25,20 @@ class Locality:
     """Its global-scope addresses on interfaces that are not Wireloom's."""
     families: frozenset[int] = frozenset({4, 6})
     """The IP versions for which it has a route."""
+    router: str = ""
+    """The IPv4 address of its default router, if it has one."""
 
     def usable(self, endpoints: tuple[str, ...]) -> tuple[str, ...]:
         """The endpoints that this machine can send to, best first: those in one of its own subnets, then the others
-        in the order given. Its own addresses never lead to another machine, and what is no endpoint leads nowhere."""
+        in the order given. Its own addresses never lead to another machine, nor do those that no machine elsewhere can
+        have; and what is no endpoint leads nowhere."""
         near, far = [], []
         for endpoint in endpoints:
             try:
                 address, _ = split_endpoint(endpoint)
             except ValueError:
                 continue
-            if any(address == own.ip for own in self.addresses):
+            if not is_place(address) or any(address == own.ip for own in self.addresses):
                 continue
             if any(address in own.network for own in self.addresses):
                 near.append(endpoint)
@@ -54,6 +58,8 @@ class DesiredPeer:
     """Where it said it can be reached, and does no longer."""
     formerly: str = ""
     """The key that it had before: where that was reached, this one is."""
+    is_awaited: bool = False
+    """Whether no endpoint is to be set yet."""
     keepalive: int = KEEPALIVE
 
 

@@ -10,6 +10,7 @@ writing to `all` turns on as well, is off.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence, Set
@@ -70,6 +71,20 @@ class Forwarding:
             _nft(replacement(networks, only_from(self._routers()) if closed else ()))
             if forwarding and self._get("all") == "0":
                 self._switch_all("1")
+
+    def obstacles(self) -> list[str]:
+        """The base chains of others that drop what is forwarded unless they name it, as Docker's do: family, table and
+        name of each."""
+        try:
+            listed = json.loads(_nft("", "-j", "list", "chains"))["nftables"]
+        except (NoTransitError, ValueError):
+            return []
+        chains = [entry["chain"] for entry in listed if "chain" in entry]
+        return sorted(
+            f"{chain['family']} {chain['table']} {chain['name']}"
+            for chain in chains
+            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] in {"ip6", "inet"}
+        )
 
     def remove(self) -> None:
         """Leave the system as if there had been no transit. Raises `NoTransitError`."""
@@ -134,7 +149,8 @@ def _program() -> str | None:
     return shutil.which("nft", path=_PATHS)
 
 
-def _nft(script: str) -> None:
+def _nft(script: str, *arguments: str) -> str:
+    """What nft answers to a script, or to arguments."""
     program = _program()
     if program is None:
         raise NoTransitError(
@@ -143,7 +159,12 @@ def _nft(script: str) -> None:
         )
     with _refusals():
         done = subprocess.run(
-            [program, "-f", "-"], input=script, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            [program, *(arguments or ("-f", "-"))],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
         )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
@@ -151,6 +172,7 @@ def _nft(script: str) -> None:
             f"nft refuses the rules for transit: {said[0] if said else f'it ended with status {done.returncode}'}.",
             hint="Run the agent as root, on a kernel with nf_tables.",
         )
+    return done.stdout
 
 
 @contextmanager

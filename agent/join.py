@@ -13,6 +13,7 @@ from agent.device import interface_name
 from agent.gateway import Address, Gateway, fetch_ca
 from agent.identity import Identity
 from agent.install import STATE_DIR, Service, own_program
+from agent.port_mapping.releasing import release
 from agent.store import DiskStore, erase, exclusive
 from agent.wireguard_go import WireguardGoDevices
 from events.enrolment import Access, EnrolRequest
@@ -164,6 +165,7 @@ def leave(state_dir: Path, service: Service, say: Say) -> None:
         finally:
             devices.close()
             store.close()
+        release(state_dir)
         identities.erase(state_dir)
         erase(state_dir)
     say("Left every network here. The control plane still knows the machine: delete it there.")

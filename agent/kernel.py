@@ -61,15 +61,15 @@ class KernelDevices:
             self._links.delete(interface)
             self._links.create(interface, _KIND)
         self._links.prepare(interface, changes)
-        if changes.listen_port is not None:
-            self._set_port(interface, changes.listen_port)
-        if changes.mark is not None:
-            self._set(interface, fwmark=changes.mark)
-        if changes.private_key is not None:
-            self._set(interface, private_key=changes.private_key)
-        for change in changes.peers:
-            self._set_peer(interface, change)
-        self._links.finish(interface, changes)
+        with self._links.around(interface, changes):
+            if changes.listen_port is not None:
+                self._set_port(interface, changes.listen_port)
+            if changes.mark is not None:
+                self._set(interface, fwmark=changes.mark)
+            if changes.private_key is not None:
+                self._set(interface, private_key=changes.private_key)
+            for change in changes.peers:
+                self._set_peer(interface, change)
 
     def _set_port(self, interface: str, port: int) -> None:
         try:

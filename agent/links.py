@@ -122,22 +122,49 @@ class Links:
                 self._netlink.link("set", index=index, state="up")
         self._change_addresses("add", name, index, added, changes.answering)
 
-    def finish(self, name: str, changes: Changes) -> None:
-        """Make the changes to IPv6 addresses and to routes, and take addresses away, after the changes to WireGuard.
+    @contextmanager
+    def around(self, name: str, changes: Changes) -> Iterator[None]:
+        """Add IPv6 addresses and routes before the changes to WireGuard, which are made within this context, and take
+        away after them what is to go.
 
-        Routes need a link that is up, and the addresses they name. Taking an address away takes routes along, so new
-        ones come first. IPv6 comes late, so that a machine without it has all the rest.
+        WireGuard sends to a peer through a transit as soon as it is told of it, and then tries again only after 5
+        seconds: so the address to send from is there first. Routes need a link that is up, and the addresses they name.
+        Taking an address away takes routes along, so new ones come first. Error contract: where IPv6 is refused, all
+        the rest is done before that is raised.
         """
+        refusal: DeviceError | None = None
+        try:
+            self._add(name, changes)
+        except DeviceError as error:
+            refusal = error
+        yield
+        self._take_away(name, changes)
+        if refusal is not None:
+            raise refusal
+
+    def _add(self, name: str, changes: Changes) -> None:
         added = {address for address in changes.add_addresses if _version(address) == 6}
-        if not (added or changes.remove_addresses or changes.add_routes or changes.remove_routes):
+        if not (added or changes.add_routes):
             return
         index = self._index(name)
-        if added:
-            self._allow_ipv6(name)
-        self._change_addresses("add", name, index, added)
-        self._change_routes(name, index, changes)
-        self._change_addresses("del", name, index, changes.remove_addresses)
+        try:
+            if added:
+                self._allow_ipv6(name)
+            self._change_addresses("add", name, index, added)
+        finally:
+            self._add_routes(name, index, changes)
         self._check_routes(name, index, changes)
+
+    def _take_away(self, name: str, changes: Changes) -> None:
+        added = {route.destination for route in changes.add_routes}
+        removed = [route for route in changes.remove_routes if route.destination not in added]
+        if not (removed or changes.remove_addresses):
+            return
+        index = self._index(name)
+        for route in sorted(removed, key=str):
+            with refusals(f"remove the route {route} through {name}", harmless=errno.ESRCH):
+                self._netlink.route("del", oif=index, **_route_request(route))
+        self._change_addresses("del", name, index, changes.remove_addresses)
 
     def _change_addresses(
         self, action: str, name: str, index: int, addresses: Iterable[str], answering: Set[str] = frozenset()
@@ -158,13 +185,8 @@ class Links:
                     **options,
                 )
 
-    def _change_routes(self, name: str, index: int, changes: Changes) -> None:
-        added = {route.destination for route in changes.add_routes}
+    def _add_routes(self, name: str, index: int, changes: Changes) -> None:
         removed = {route.destination for route in changes.remove_routes}
-        for route in sorted(changes.remove_routes, key=str):
-            if route.destination not in added:
-                with refusals(f"remove the route {route} through {name}", harmless=errno.ESRCH):
-                    self._netlink.route("del", oif=index, **_route_request(route))
         for route in sorted(changes.add_routes, key=str):
             action = "replace" if route.destination in removed else "add"
             with refusals(f"route {route} through {name}", harmless=errno.EEXIST):

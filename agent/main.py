@@ -39,6 +39,7 @@ from agent.kernel import KernelDevices
 from agent.notify import notify
 from agent.outer import OuterLoop
 from agent.pathfinding import Probing
+from agent.port_mapping.notes import Notes
 from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
 from agent.store import FILE_NAME as STORE_FILE
@@ -49,6 +50,7 @@ from events.errors import InvalidInputError, NotFoundError, WireloomError
 from events.fields import check_endpoint, check_hostname
 
 DEFAULT_STATE_DIR = str(STATE_DIR)
+NO_PORT_MAPPING = "WIRELOOM_AGENT_NO_PORT_MAPPING"
 _DAY = 86400.0
 
 
@@ -142,6 +144,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help=f"the programs that health checks of virtual IPs may run, all of them root's (default {CHECKS})",
     )
     parser.add_argument("--mtu", type=_mtu, default=DEFAULT_MTU, help=f"of the interfaces (default {DEFAULT_MTU})")
+    parser.add_argument(
+        "--no-port-mapping",
+        action="store_true",
+        default=os.environ.get(NO_PORT_MAPPING, "") not in {"", "0"},
+        help=f"ask no router to let others reach this machine ({NO_PORT_MAPPING}=1)",
+    )
     parser.add_argument("--log-json", action="store_true", help="log JSON lines")
     parser.add_argument("--down-on-exit", action="store_true", help="take the tunnels down at the end")
     parser.set_defaults(command=_run)
@@ -212,8 +220,18 @@ def _run(parsed: argparse.Namespace) -> int:
             log.info("starting", bus=parsed.nats)
             door, connect = None, open_bus(parsed.nats, name, machine_id)
         gear = gear_for(machine_id, NOT_WANTED if parsed.no_bgp else "", parsed.checks)
+        mappings = None if parsed.no_port_mapping else Notes(parsed.state_dir)
         with asyncio.Runner(loop_factory=OuterLoop) as runner:
-            life = _live(machine_id, options, connect=connect, door=door, devices=devices, store=store, gear=gear)
+            life = _live(
+                machine_id,
+                options,
+                connect=connect,
+                door=door,
+                devices=devices,
+                store=store,
+                gear=gear,
+                mappings=mappings,
+            )
             runner.run(life)
     return 0
 
@@ -239,6 +257,7 @@ async def _live(
     devices: Devices,
     store: DiskStore,
     gear: Gear,
+    mappings: Notes | None,
 ) -> None:
     agent = Agent(
         machine_id,
@@ -251,6 +270,7 @@ async def _live(
         rules=Forwarding(),
         probing=Probing(ProbeSocket),
         gear=gear,
+        mappings=mappings,
         on_ready=lambda: notify("READY=1"),
     )
 
@@ -269,7 +289,7 @@ def _status(parsed: argparse.Namespace) -> int:
     identity = load(folder)
     store = DiskStore(folder)
     try:
-        status = read_status(store, backends, time.time())
+        status = read_status(store, backends, time.time(), Notes(folder).read())
     finally:
         store.close()
         for backend in backends:

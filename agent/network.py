@@ -24,13 +24,14 @@ from agent.follow import Update
 from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import Listener
+from agent.members import Increment
 from agent.paths import nested_mtu
 from agent.plan import diff, next_endpoints
 from agent.reaching import Reaching
 from agent.store import NextKey, Tunnel
 from agent.surroundings import candidates
 from agent.trust import Entry
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.commands import MAX_ENDPOINTS
 from events.records import (
     AnnouncementRecord,
@@ -67,6 +68,8 @@ class Network:
         self._tunnel = self._take_tunnel()
         key = public_key(self._tunnel.private_key)
         self.view = NetworkView(self.network_id, context.machine_id, membership.network_cidr, membership.address, key)
+        context.meshes.update(self.view.meshes)
+        self.view.meshes = context.meshes
         self.view.mtu = context.options.mtu
         self.view.locality = locality
         self._show_next_key()
@@ -316,6 +319,8 @@ class Network:
         actual = await self._context.run(devices.read, self.interface)
         # From here to the end of diff nothing else runs: what is pending is part of the view already.
         self._pending.clear()
+        if actual is not None:
+            self.view.present(key for key, peer in actual.peers.items() if peer.endpoint)
         desired = self.view.desired(self._tunnel.private_key, self._tunnel.listen_port)
         now = time.time()
         changes = diff(desired, actual, now)
@@ -345,7 +350,8 @@ class Network:
     def _to_announce(self) -> MembershipRequest | None:
         """None where nothing is to be said."""
         port, own = self._tunnel.listen_port, self.view.own
-        endpoints = tuple(dict.fromkeys((*self._own_endpoints(), *self._reaching.observed_endpoints)))[:MAX_ENDPOINTS]
+        own_endpoints, observed = self._own_endpoints(), self._reaching.observed_endpoints
+        endpoints = tuple(dict.fromkeys((*own_endpoints, *self._mapped_endpoints(), *observed)))[:MAX_ENDPOINTS]
         key = self.view.next_public_key or self.view.public_key
         if own is not None and (own.public_key, own.endpoints) == (key, endpoints):
             return None
@@ -354,7 +360,12 @@ class Network:
     def _own_endpoints(self) -> tuple[str, ...]:
         return candidates(self._context.options.endpoints, self.view.locality, self._tunnel.listen_port)
 
+    def _mapped_endpoints(self) -> tuple[str, ...]:
+        return self._context.mapper.endpoints(self.network_id) if self._context.mapper is not None else ()
+
     def _probe(self) -> None:
+        if self._context.mapper is not None:
+            self._context.mapper.want(self.network_id, self._tunnel.listen_port, self.announce)
         self._reaching.begin(self._tunnel.private_key, self._tunnel.listen_port, self._own_endpoints())
 
     # -- paths
@@ -430,6 +441,9 @@ class Network:
         """Stop listening and changing; the interface stays."""
         self._is_up = False
         self.hush()
+        if self._context.mapper is not None:
+            self._context.mapper.drop(self.network_id)
+        self._context.meshes.pop(self.network_id, None)
         await self._listener.detach()
         if self._applying is not None:
             self._applying.cancel()

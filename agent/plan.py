@@ -77,7 +77,7 @@ def _peer_changes(desired: Desired, have: Device, now: float) -> Iterator[PeerCh
 
 
 def _new_peer(key: str, want: DesiredPeer, have: Device, now: float) -> PeerChange:
-    endpoint = want.endpoints[0] if want.endpoints else None
+    endpoint = want.endpoints[0] if want.endpoints and not want.is_awaited else None
     before = have.peers.get(want.formerly)
     if before is not None and _has_fresh_handshake(before, now) and before.endpoint not in {None, *want.withdrawn}:
         endpoint = before.endpoint
@@ -100,7 +100,7 @@ def _peer_change(key: str, want: DesiredPeer, have: Peer, claimed: set[str], now
 def _endpoint_change(want: DesiredPeer, have: Peer, now: float) -> str | None:
     """The endpoint to set, or None to leave it. A peer that roams, or whose NAT shows another port, is found by
     WireGuard itself at an endpoint that is no candidate: while its handshake is fresh, that one is right."""
-    if not want.endpoints or have.endpoint in want.endpoints:
+    if not want.endpoints or have.endpoint in want.endpoints or want.is_awaited:
         return None
     if have.endpoint is not None and have.endpoint not in want.withdrawn and _has_fresh_handshake(have, now):
         return None

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -30,6 +31,9 @@ _LARGEST = 2048
 """No probe is larger."""
 _AT_ONCE = 64
 """Packets that are read before the event loop has its turn again: whoever floods the port stalls nothing else."""
+_SPAN, _SHARE = 0.1, 0.025
+"""In a span of so many seconds, so many at most of a processor's go to what comes: what comes beyond that waits, or is
+lost, and a flood takes no more than a quarter of a processor."""
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_IP_HEADER_LENGTH, _IF_EQUAL, _RETURN = 0x40, 0x48, 0xB1, 0x15, 0x06
 """Instructions of classic BPF; loads count from the IPv4 header's length (bpf_common.h)."""
@@ -47,6 +51,8 @@ class ProbeSocket:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[int, socket.socket] = {}
         self._port = listen_port
+        self._span_begun = 0.0
+        self._spent = 0.0
         try:
             for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
                 self._open(version, family)
@@ -125,20 +131,35 @@ class ProbeSocket:
         opened.sendmsg([header, payload], [leave_with], 0, (str(address), 0))
 
     def _receive(self, opened: socket.socket, version: int) -> None:
+        now, begun = self._loop.time(), time.thread_time()
+        if now - self._span_begun >= _SPAN:
+            self._span_begun, self._spent = now, 0.0
         for _ in range(_AT_ONCE):
             try:
                 data, sender = opened.recvfrom(_LARGEST)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 continue  # an ICMP error about an earlier packet: it says nothing that missing pongs do not say
-            address = ip_address(sender[0])
-            if isinstance(address, IPv6Address) and address.scope_id:
-                continue  # link-local: no endpoint, because it means nothing to other machines
-            start = (data[0] & 0x0F) * 4 if version == 4 else 0
-            source_port, _, length, _ = _UDP_HEADER.unpack_from(data, start)
-            if source_port:
-                self._on_packet(join_endpoint(address, source_port), data[start + 8 : start + length])
+            self._take(data, sender, version)
+        self._spent += time.thread_time() - begun
+        if self._spent > _SHARE and version in self._sockets:
+            self._loop.remove_reader(opened)
+            # More than its share waits longer.
+            self._loop.call_at(now + _SPAN * self._spent / _SHARE, self._go_on, opened, version)
+
+    def _go_on(self, opened: socket.socket, version: int) -> None:
+        if version in self._sockets:
+            self._loop.add_reader(opened, self._receive, opened, version)
+
+    def _take(self, data: bytes, sender: tuple[str, int], version: int) -> None:
+        address = ip_address(sender[0])
+        if isinstance(address, IPv6Address) and address.scope_id:
+            return  # link-local: no endpoint, because it means nothing to other machines
+        start = (data[0] & 0x0F) * 4 if version == 4 else 0
+        source_port, _, length, _ = _UDP_HEADER.unpack_from(data, start)
+        if source_port:
+            self._on_packet(join_endpoint(address, source_port), data[start + 8 : start + length])
 
 
 def _source_for(destination: IPv4Address) -> IPv4Address:

@@ -12,15 +12,19 @@ from nats.aio.client import Client
 
 from agent.context import Context
 from agent.device import Device, DeviceError, interface_name
+from agent.members import Increment
 from agent.pathfinding import Pathfinder
 from agent.reporting import Reporter
 from agent.store import LinkNote
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.fields import split_endpoint
 from events.records import LinkState
 
 _LOOK_EVERY = 1.0
 """Seconds, at least, between two looks at what the tunnels carry."""
+
+_LOOK_SOON = 0.25
+"""The same, while peers are awaited."""
 
 _LOOK_SHARE = 20
 """Of a processor's time, looking takes one part in so many at most."""
@@ -51,6 +55,7 @@ class Reaching:
         self._looking: asyncio.Task[None] | None = None
         self._apart: set[UUID] = set()
         self._log = structlog.get_logger("agent").bind(network=str(network_id))
+        view.is_probed = self._finder is not None
 
     def attach(self, client: Client) -> None:
         """Report on this connection."""
@@ -63,7 +68,9 @@ class Reaching:
         finder = self._finder
         if finder is None:
             return
-        self._view.is_probed = finder.open(listen_port)
+        if not finder.open(listen_port) and self._view.is_probed:
+            self._view.unprobed()
+            self._change(Increment(compare=True))
         if finder.is_open and finder.use_key(private_key, self._view.public_key):
             self.moved(own)
             if self._looking is None:
@@ -127,6 +134,8 @@ class Reaching:
         member = self._view.members.get(link.peer_id)
         peer = member.hostname if member is not None else str(link.peer_id)
         if link.state == "unreachable":
+            if link.peer_id in self._apart:
+                return  # other addresses were tried
             self._apart.add(link.peer_id)
             way = [str(transit) for transit in member.way.transits] if member is not None and member.way else []
             self._log.info("a peer is not reached directly", peer=peer, through=way)
@@ -141,7 +150,7 @@ class Reaching:
 
     def permits(self, endpoint: str) -> bool:
         """See `Traveller.permits`."""
-        return bool(self._view.locality.usable((endpoint,))) and not self._view.is_inside(split_endpoint(endpoint)[0])
+        return self._view.may_be(endpoint)
 
     def is_near(self, endpoint: str) -> bool:
         """See `Traveller.is_near`."""
@@ -162,7 +171,7 @@ class Reaching:
                 device, effort = await self._context.run(read)
             except DeviceError:
                 continue  # reconciling says so, and repairs it
-            pause = max(_LOOK_EVERY, _LOOK_SHARE * effort)
             if device is not None and self._finder is not None:
                 self._finder.look(self._view.keys, device.peers)
                 self._change(self._view.watch(time.monotonic(), device.peers))
+            pause = max(_LOOK_SOON if self._view.is_expecting else _LOOK_EVERY, _LOOK_SHARE * effort)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from agent.device import Device, Devices, Peer, interface_name
 from agent.keys import public_key
+from agent.port_mapping.notes import Note
 from agent.store import DiskStore, LinkNote, SpeakerNote
 from events.fields import split_endpoint
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PathRecord, PeerRecord, Record
@@ -18,8 +19,11 @@ from events.subjects import scope
 from events.transit import transit_address
 
 
-def read_status(store: DiskStore, backends: Iterable[Devices], now: float) -> dict[str, Any]:
-    """The machine and its networks, as JSON takes it. Ages and times in seconds. Raises `DeviceError`."""
+def read_status(
+    store: DiskStore, backends: Iterable[Devices], now: float, mappings: Mapping[UUID, Note] | None = None
+) -> dict[str, Any]:
+    """The machine and its networks, as JSON takes it; `mappings` is what is noted of the router's. Ages and times in
+    seconds. Raises `DeviceError`."""
     machine_id = store.machine_id()
     bodies = list(_bodies(store, scope("machine", machine_id)))
     hostname = next((body.hostname for body in bodies if isinstance(body, MachineRecord)), None)
@@ -28,7 +32,11 @@ def read_status(store: DiskStore, backends: Iterable[Devices], now: float) -> di
     return {
         "machine_id": str(machine_id),
         "hostname": hostname,
-        "networks": [_network(store, membership, chosen, now) for membership in memberships],
+        "networks": [
+            _network(store, membership, chosen, now)
+            | {"port_mapping": _mapping((mappings or {}).get(membership.network_id), now)}
+            for membership in memberships
+        ],
     }
 
 
@@ -112,6 +120,19 @@ def _peer(member: PeerRecord, peer: Peer | None, now: float) -> dict[str, Any]:
     }
 
 
+def _mapping(note: Note | None, now: float) -> dict[str, Any] | None:
+    """How the router lets others reach this machine in one network; None where it does not, or no longer."""
+    if note is None or note.until <= now:
+        return None
+    return {
+        "protocol": str(note.protocol),
+        "endpoint": note.endpoint,
+        "router": note.router,
+        "since": datetime.fromtimestamp(note.since, UTC).isoformat(),
+        "until": datetime.fromtimestamp(note.until, UTC).isoformat(),
+    }
+
+
 def _ways(store: DiskStore, membership: MembershipRecord) -> dict[str, tuple[UUID, ...]]:
     """By which way each transit address leads to a peer."""
     return {
@@ -147,6 +168,9 @@ def render(status: dict[str, Any]) -> str:
         lines += ["", f"network {name}  {network['network_cidr']}"]
         lines.append(f"  {network['interface']}  {network['address']}  UDP {network['listen_port'] or '-'}  {state}")
         lines += [f"  {line}" for line in _bgp_lines(network["bgp"])]
+        if mapped := network["port_mapping"]:
+            since, until = (mapped[name][:19] + "Z" for name in ("since", "until"))
+            lines.append(f"  mapped by the router ({mapped['protocol']}): {mapped['endpoint']}, {since} to {until}")
         lines += [f"  {line}" for line in _table(network["peers"])]
     if not status["networks"]:
         lines.append("in no network")

@@ -88,9 +88,10 @@ class SystemSurroundings:
             links = {link["index"]: link for link in self._netlink.get_links()}
             fit = {index for index, link in links.items() if _is_fit(link)}
             addresses = [a for a in self._netlink.get_addr() if a["index"] in fit and _is_global(a)]
-            families = frozenset(self._families({i for i, link in links.items() if not link["flags"] & _IFF_LOOPBACK}))
+            families = frozenset(self._families({index for index, link in links.items() if _is_outer(link)}))
+            router = self._router(fit)
         addresses.sort(key=lambda address: (address["family"], address["index"]))
-        return Locality(tuple(_interface(address) for address in addresses), families)
+        return Locality(tuple(_interface(address) for address in addresses), families, router)
 
     def _families(self, indexes: set[int]) -> Iterator[int]:
         assert self._netlink is not None
@@ -102,6 +103,16 @@ class SystemSurroundings:
                 if route["type"] == _RTM_UNICAST and leads_out and not destination.startswith(_IPV6_LINK_LOCAL):
                     yield version
                     break
+
+    def _router(self, indexes: set[int]) -> str:
+        """Where the default route with the lowest metric leads, if that is by one router."""
+        assert self._netlink is not None
+        routes = [
+            (route.get("priority") or 0, str(route.get("gateway")))
+            for route in self._netlink.get_routes(family=socket.AF_INET, table=_TABLE_MAIN)
+            if not route["dst_len"] and route.get("gateway") and route.get("oif") in indexes
+        ]
+        return min(routes)[1] if routes else ""
 
     async def changed(self) -> None:
         """See `Surroundings.changed`. What the kernel says is not read but taken as a sign that something happened:
@@ -155,8 +166,12 @@ def endpoint_with_port(text: str, port: int) -> str:
 
 def _is_fit(link: Any) -> bool:
     flags = link["flags"]
-    is_on = flags & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING and not flags & _IFF_LOOPBACK
-    return is_on and not str(link.get("ifname")).startswith(INTERFACE_PREFIX)
+    return flags & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING and _is_outer(link)
+
+
+def _is_outer(link: Any) -> bool:
+    """Whether a link leads to other machines, and not through a mesh."""
+    return not link["flags"] & _IFF_LOOPBACK and not str(link.get("ifname")).startswith(INTERFACE_PREFIX)
 
 
 def _is_global(address: Any) -> bool:

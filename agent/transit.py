@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from agent.device import INTERFACE_PREFIX
 from agent.forwarding import NoTransitError, TransitNetwork
 from agent.network import Network
 from events.fields import TransitMode
@@ -19,6 +20,9 @@ class Rules(Protocol):
 
     def apply(self, networks: list[TransitNetwork]) -> None:
         """Have the rules of these networks and no others. Raises `NoTransitError`."""
+
+    def obstacles(self) -> list[str]:
+        """The parts of others' packet filters that forward nothing but what they name."""
 
     def remove(self) -> None:
         """Leave the system as if there had been no transit. Raises `NoTransitError`."""
@@ -36,6 +40,7 @@ class Transit:
         self._run = run
         self._guarded: list[TransitNetwork] = []
         self._works = rules is None
+        self._obstacles: list[str] = []
         self._log = structlog.get_logger("agent")
 
     def differs(self, networks: Collection[Network]) -> bool:
@@ -58,7 +63,20 @@ class Transit:
             self._works = False
         else:
             self._works = True
+            await self._warn(any(network.forwards for network in wanted))
         self._guarded = wanted
+
+    async def _warn(self, forwards: bool) -> None:
+        """Say that another packet filter may drop what this machine lets pass: what one drops, no other can save."""
+        obstacles = await self._run(self._rules.obstacles) if self._rules is not None and forwards else []
+        if obstacles and obstacles != self._obstacles:
+            self._log.warning(
+                "this machine may carry nothing as a transit, because of its own packet filter",
+                chains=obstacles,
+                hint=f"Let pass there what comes in by an interface {INTERFACE_PREFIX}* and goes out by the same one, "
+                "or have it be no transit: `wireloom machine transit <machine> never`.",
+            )
+        self._obstacles = obstacles
 
     async def lift(self) -> None:
         """Leave the system as if there had been no transit, as far as it can be done."""

@@ -4,78 +4,28 @@ A `NetworkView` takes one record at a time and says what it changes on the inter
 the network; the whole desired state is drawn up only to compare it with the interface as it is.
 
 A peer's endpoint is the address at which probes reach it; where they do not, its transit address on the first of its
-ways whose first transit machine they reach; and while nothing is known, the first of its candidates.
+ways whose first transit machine they reach; else where they reached it last, or the first of its candidates. A new
+peer is *awaited* first (`agent.meeting`): while probes look for it, WireGuard knows no endpoint of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
+from agent.meeting import Meetings, begins
+from agent.members import NOTHING, Increment, Member
 from agent.paths import Paths, Shift, Turn, Way, nested_mtu
 from agent.traffic import Silence
 from events.fields import split_endpoint
 from events.records import PathRecord, PeerRecord, RelayRecord
 
-
-@dataclass(slots=True)
-class Member:
-    """Another member of the network, from its newest record."""
-
-    public_key: str
-    address: IPv4Address
-    hostname: str
-    endpoints: tuple[str, ...]
-    listen_port: int = 0
-    """The UDP port of its WireGuard on the machine itself; 0 for not known."""
-    direct: str = ""
-    """Where probes reach it; empty where they do not, or do not yet."""
-    is_lost: bool = False
-    """Whether probes say that they do not reach it."""
-    way: Way | None = None
-    """The way that its packets go, where they do not go directly."""
-    shunned: frozenset[Way] = frozenset()
-    """The ways that lead nowhere, as far as is known."""
-    withdrawn: frozenset[str] = frozenset()
-    formerly: str = ""
-    """The key that it had before."""
-    allowed_ip: str | None = None
-    """None once a newer record has given its address to somebody else."""
-
-    @property
-    def port(self) -> int:
-        """The port that packets through transit machines go to: where it is not told, that of its own addresses, which
-        come last among its candidates."""
-        if self.listen_port or not self.endpoints:
-            return self.listen_port
-        return split_endpoint(self.endpoints[-1])[1]
-
-    def nested(self, way: Way) -> str:
-        """Its endpoint by a way."""
-        return f"[{way.peer_address}]:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Increment:
-    """What one record, or one finding of the probes, means for the interface."""
-
-    changes: Changes = NO_CHANGES
-    compare: bool = False
-    """Whether what to do depends on the interface as it is (an endpoint that may have roamed)."""
-    refusal: str = ""
-    """Why the record is not obeyed, if it is not."""
-
-    @property
-    def peers(self) -> tuple[PeerChange, ...]:
-        """What changes about peers."""
-        return self.changes.peers
-
-
-NOTHING = Increment()
+Mesh = tuple[IPv4Network, IPv6Network]
+"""A network's range, and the prefix of its transit addresses."""
 
 
 class NetworkView:
@@ -108,8 +58,14 @@ class NetworkView:
         self._transit = IPv6Network(self.paths.prefix)
         self._learnt: dict[str, UUID] = {}
         self._learnt_from: dict[UUID, set[str]] = {}
+        self.meshes: Mapping[UUID, Mesh] = {network_id: (network_cidr, self._transit)}
+        """What is inside of the networks that this machine is in, this one among them: no peer is sent to there. A peer
+        could else lead the packets of two networks round and round through each other."""
         self._astray: set[UUID] = set()
         self._silence = Silence()
+        self.awaited = Meetings()
+        """Whom WireGuard has no endpoint of yet."""
+        self._unmet: set[str] = set()
         self._by_address: dict[IPv4Address, UUID] = {}
         self._by_key: dict[str, UUID] = {}
 
@@ -142,6 +98,7 @@ class NetworkView:
         del self._by_key[member.public_key]
         if member.allowed_ip is not None:
             del self._by_address[member.address]
+        self.awaited.over(machine_id)
         gone = PeerChange(member.public_key, remove=True)
         turned = self._choose_all(self.paths.through(machine_id))
         return Increment(merged(Changes(remove_routes=routes, peers=(gone,)), *turned))
@@ -197,12 +154,13 @@ class NetworkView:
             return NOTHING
         was_lost, former = member.is_lost, member.direct
         member.direct, member.is_lost = endpoint, not endpoint
+        member.last_direct = endpoint or member.last_direct
         if former == endpoint and was_lost == member.is_lost:
             return NOTHING
         changes = self._choose(machine_id)
-        if endpoint and member.way is None and not changes.peers:
-            changes = Changes(peers=_towards(member.public_key, endpoint))
-        if was_lost != member.is_lost:
+        if endpoint and member.way is None and not changes.peers and machine_id not in self.awaited:
+            changes = Changes(peers=self._towards(machine_id, endpoint))
+        if was_lost != member.is_lost or not former:
             changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
         return Increment(changes)
 
@@ -210,8 +168,11 @@ class NetworkView:
         """The peers as they are on the interface, looked at again and again, at `now` in seconds.
 
         Brings back who is led astray: a peer answers where packets came from, so one that has not found the direct path
-        yet draws this machine along. And leaves ways that lead nowhere, although their first transit is there.
+        yet draws this machine along. Leaves ways that lead nowhere, although their first transit is there. And awaits
+        nobody for long.
         """
+        self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
+        late = [self._call(machine_id) for machine_id in self._late(now, peers)]
         astray, nested = set(), {}
         for machine_id, member in self.members.items():
             peer = peers.get(member.public_key)
@@ -220,10 +181,69 @@ class NetworkView:
             if peer is not None and member.way is not None:
                 nested[member.public_key] = peer
         back, self._astray = astray & self._astray, astray
-        called = (_towards(self.members[each].public_key, self.members[each].direct) for each in sorted(back))
+        called = [self._towards(each, self.members[each].direct) for each in sorted(back)]
         changes = Changes(peers=tuple(change for pair in called for change in pair))
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
-        return Increment(merged(changes, *map(self._leave_way, silent)))
+        return Increment(merged(*late, changes, *map(self._leave_way, silent)))
+
+    @property
+    def is_expecting(self) -> bool:
+        """Whether somebody is awaited, so that `watch` should be called again soon."""
+        return bool(self.awaited)
+
+    def present(self, public_keys: Iterable[str]) -> None:
+        """These peers have endpoints, from before this program began: they need not be awaited."""
+        for machine_id in filter(None, map(self._by_key.get, public_keys)):
+            self.awaited.over(machine_id)
+
+    def unprobed(self) -> None:
+        """Nothing is probed after all. The interface is to be compared then."""
+        self.is_probed = False
+        for machine_id in self.awaited:
+            self.awaited.over(machine_id)
+
+    def _late(self, now: float, peers: Mapping[str, Peer]) -> Iterator[UUID]:
+        """Who has been awaited for too long. Those who came are awaited no more."""
+        for machine_id in self.awaited:
+            member = self.members[machine_id]
+            if member.public_key in peers and member.public_key not in self._unmet:
+                self.awaited.over(machine_id)
+            elif self.awaited.is_late(now, machine_id, self._is_found(member)):
+                yield machine_id
+
+    def _is_found(self, member: Member) -> bool:
+        """Whether probes have found where a member's packets go, or the first part of its way."""
+        transit = self.members.get(member.way.first) if member.way is not None else None
+        return bool(member.direct or (transit is not None and transit.direct))
+
+    def _call(self, machine_id: UUID) -> Changes:
+        """Have WireGuard shake hands with a member at once. It may have tried elsewhere just now, or nowhere, and only
+        a peer that is made anew is tried again at once; where there was no handshake, nothing is lost by that."""
+        self.awaited.over(machine_id)
+        member = self.members[machine_id]
+        self._unmet.discard(member.public_key)
+        return Changes(peers=(PeerChange(member.public_key, remove=True), self._made(machine_id)))
+
+    def _made(self, machine_id: UUID) -> PeerChange:
+        """A member that WireGuard does not know. With keepalives it tries an endpoint at once."""
+        member = self.members[machine_id]
+        return PeerChange(
+            member.public_key,
+            endpoint=None if machine_id in self.awaited else next(self._endpoints(machine_id, member), None),
+            keepalive=KEEPALIVE,
+            add_allowed_ips=self.allowed_ips(machine_id),
+        )
+
+    def _towards(self, machine_id: UUID, endpoint: str) -> tuple[PeerChange, ...]:
+        """Another endpoint, and a packet to it at once, from which the peer learns where to answer: WireGuard sends a
+        keepalive when keepalives are switched on."""
+        key = self.members[machine_id].public_key
+        if key not in self._unmet:
+            return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=KEEPALIVE)
+        if begins(self.public_key, key):
+            return self._call(machine_id).peers
+        self.awaited.expect(machine_id)
+        return PeerChange(key, remove=True), self._made(machine_id)
 
     def _leave_way(self, machine_id: UUID) -> Changes:
         """The way in use leads nowhere: take another, and this one only when none is left."""
@@ -240,9 +260,15 @@ class NetworkView:
         """Whose each public key is."""
         return self._by_key
 
-    def is_inside(self, address: IPv4Address | IPv6Address) -> bool:
-        """Whether an address is one of the network's own."""
-        return address in self.network_cidr or address in self._transit
+    def may_be(self, endpoint: str) -> bool:
+        """Whether a peer can be at an endpoint at all."""
+        return endpoint in self._usable((endpoint,))
+
+    def _usable(self, endpoints: tuple[str, ...]) -> Iterator[str]:
+        for endpoint in self.locality.usable(endpoints):
+            address, _ = split_endpoint(endpoint)
+            if not any(address in inside for mesh in self.meshes.values() for inside in mesh):
+                yield endpoint
 
     def _is_nested(self, endpoint: str) -> bool:
         return split_endpoint(endpoint)[0] in self._transit
@@ -266,6 +292,7 @@ class NetworkView:
                     endpoints=tuple(dict.fromkeys(self._endpoints(machine_id, member))),
                     withdrawn=member.withdrawn,
                     formerly=member.formerly,
+                    is_awaited=machine_id in self.awaited,
                 )
                 for machine_id, member in self.members.items()
             },
@@ -290,7 +317,9 @@ class NetworkView:
         elif member.way is not None:
             yield member.nested(member.way)
             yield from ways
-        yield from self.locality.usable(member.endpoints)
+        # An agent that is stopped answers no probes, but its tunnel is there.
+        yield from self._usable((member.last_direct,))
+        yield from self._usable(member.endpoints)
         yield from ways
 
     def _mesh_route(self, machine_id: UUID) -> frozenset[Route]:
@@ -320,14 +349,10 @@ class NetworkView:
         self._by_key[record.public_key] = machine_id
         loser = self._take_address(machine_id, member)
         member.way = self._way(machine_id)
-        added = PeerChange(
-            record.public_key,
-            endpoint=next(self._endpoints(machine_id, member), None),
-            keepalive=KEEPALIVE,
-            add_allowed_ips=self.allowed_ips(machine_id),
-        )
         route = self._mesh_route(machine_id)
-        changes = Changes(add_routes=route, remove_routes=loser - route, peers=(added,))
+        if self.is_probed:
+            self.awaited.expect(machine_id)
+        changes = Changes(add_routes=route, remove_routes=loser - route, peers=(self._made(machine_id),))
         return Increment(merged(changes, *self._choose_all(self.paths.through(machine_id))))
 
     def _change_key(self, member: Member, record: PeerRecord) -> Increment:
@@ -356,8 +381,8 @@ class NetworkView:
         peers: list[PeerChange] = []
         if before != after:
             peers += [PeerChange(record.public_key, add_allowed_ips=after - before, remove_allowed_ips=before - after)]
-        if member.way is not None and member.port != port:
-            peers += _towards(member.public_key, member.nested(member.way))
+        if member.way is not None and member.port != port and machine_id not in self.awaited:
+            peers += self._towards(machine_id, member.nested(member.way))
         changes = Changes(add_routes=new_route - route, remove_routes=(route | loser) - new_route, peers=tuple(peers))
         return Increment(changes, compare and not self.is_probed)
 
@@ -415,19 +440,16 @@ class NetworkView:
         if member is None:
             return NO_CHANGES
         former, member.way = member.way, self._way(machine_id)
+        turned = NO_CHANGES
+        if member.way is not None and member.way != former:
+            turned = self._obey(self.paths.prefer(machine_id, member.way))
+        if machine_id in self.awaited:
+            is_turn = self._is_found(member) and begins(self.public_key, member.public_key)
+            return merged(turned, self._call(machine_id)) if is_turn else turned
         if member.way == former:
             return NO_CHANGES
-        if member.way is not None:
-            turned = self._obey(self.paths.prefer(machine_id, member.way))
-            return merged(turned, Changes(peers=_towards(member.public_key, member.nested(member.way))))
         endpoint = next(self._endpoints(machine_id, member), None)
-        return Changes(peers=_towards(member.public_key, endpoint)) if endpoint else NO_CHANGES
+        return merged(turned, Changes(peers=self._towards(machine_id, endpoint))) if endpoint else turned
 
     def _choose_all(self, machine_ids: Iterable[UUID]) -> Iterator[Changes]:
         return (self._choose(machine_id) for machine_id in sorted(machine_ids))
-
-
-def _towards(public_key: str, endpoint: str) -> tuple[PeerChange, ...]:
-    """Another endpoint, and a packet to it at once, from which the peer learns where to answer: WireGuard sends a
-    keepalive when keepalives are switched on."""
-    return PeerChange(public_key, endpoint=endpoint, keepalive=0), PeerChange(public_key, keepalive=KEEPALIVE)

@@ -62,9 +62,9 @@ class WireguardGoDevices:
         if changes.up:
             self._await_socket_bound(interface)
         request = uapi.encode_set(changes, throwaway_public_key())
-        if request:
-            self._check(interface, changes, self._speak(interface, request))
-        self._links.finish(interface, changes)
+        with self._links.around(interface, changes):
+            if request:
+                self._check(interface, changes, self._speak(interface, request))
 
     def remove(self, interface: str) -> None:
         """See `Devices.remove`. The process ends when its link goes."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import allocation, commands, join, replay
+from benchmarks import allocation, commands, join, paths, replay
 from benchmarks.result import Result, show, write
 
 BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
     "allocation": allocation.run,
     "join": join.run,
     "replay": replay.run,
+    "paths": paths.run,
 }
 OUTPUT = Path("build/bench.json")
 

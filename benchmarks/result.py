@@ -49,7 +49,7 @@ def show(results: Sequence[Result]) -> None:
             result.name,
             f"{result.value:,.3g} {result.unit}" if result.value < 1000 else f"{result.value:,.0f} {result.unit}",
             f"{result.floor:,.3g} {result.unit}" if result.floor < 1000 else f"{result.floor:,.0f} {result.unit}",
-            f"{result.ratio:.2f}",
+            f"{result.ratio:.2f}" if result.ratio >= 0.1 else f"{result.ratio:.1g}",
             result.aim,
             "[green]ok[/]" if result.ok else "[red]missed[/]",
         )

@@ -76,6 +76,12 @@ class BusClient(Client):
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
 
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Who waited for it has given up. nats-py would fail to tell him, and read no more on this connection.
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._sinks.pop(sid, None)
         super()._remove_sub(sid, max_msgs)

@@ -71,6 +71,15 @@ async def last_sequence(client: Client, stream: str) -> int:
     return sequence
 
 
+async def made_at(client: Client, stream: str) -> str:
+    """When a stream was made, as text that differs after it was deleted and made anew.
+
+    Raises `StreamMissingError`, `UnavailableError`.
+    """
+    info = await jetstream(client, f"STREAM.INFO.{stream}", {})
+    return str(info["created"])
+
+
 async def newest_sequence(client: Client, stream: str, subjects: str) -> int:
     """The sequence of the newest message under `subjects` that stands in a stream, 0 for none. Raises
     `UnavailableError`."""

@@ -427,7 +427,7 @@ class ReachRequest(Tolerant):
 
     network_id: UUID
     boot_id: UUID
-    counter: int
+    counter: Annotated[int, Field(ge=0, lt=1 << 63)]
     """Rises with every report of one boot: a report that is not newer is refused."""
     whole: bool = False
     """These are all the links that there are: what was reported before and is not among them counts no more."""
@@ -449,6 +449,8 @@ class ReachEvent(Tolerant):
     counter: int
     time: Moment
     link: LinkState
+    since: Moment | None = None
+    """Since when the machine reports this state; None for since this report."""
 
 
 class VipHealth(Tolerant):

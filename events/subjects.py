@@ -235,9 +235,10 @@ STATE = Stream(
 REACH = Stream(
     REACH_STREAM,
     REACH_PREFIX,
-    (("discard", "old"), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
+    (("discard", "old"), ("max_msgs_per_subject", 16), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
 )
-"""What machines reported of their links, for 30 days; each link is reported again within a week."""
+"""What machines reported of their links: of each the newest 16 reports, for 30 days; each link is reported again within
+a week."""
 
 PATHS = Stream(
     PATHS_STREAM,

@@ -21,6 +21,10 @@ _RETRY_PINGS = 10
 """Pings a second that watching tunnels with and without traffic, and trying again, should take: intervals grow."""
 
 
+_SHARE = 4
+"""So many pongs to one peer leave one more for the others."""
+
+
 class Weight(IntEnum):
     """What matters more, first."""
 
@@ -36,12 +40,12 @@ class Weight(IntEnum):
     """Tunnels without traffic."""
 
 
-class _Bucket:
-    """So much in any second: what it holds when full, and what runs in during a second, are `limit` together."""
+class Bucket:
+    """So much at once, and so much more with every second."""
 
-    def __init__(self, limit: float) -> None:
-        self._room = limit / 5
-        self._rate = limit - self._room
+    def __init__(self, room: float, rate: float) -> None:
+        self._room = room
+        self._rate = rate
         self._level = self._room
         self._time = float("-inf")
 
@@ -51,7 +55,7 @@ class _Bucket:
             self._level = min(self._room, self._level + gained)
             self._time = now
 
-    def has(self, now: float, reserve: float) -> bool:
+    def has(self, now: float, reserve: float = 0.0) -> bool:
         """Whether there is one to take, and the reserve besides."""
         self._fill(now)
         return self._level >= 1 + reserve
@@ -60,7 +64,7 @@ class _Bucket:
         """Take one."""
         self._level -= 1
 
-    def next_at(self, now: float, reserve: float) -> float:
+    def next_at(self, now: float, reserve: float = 0.0) -> float:
         """When there will be one to take: now, if there is."""
         self._fill(now)
         missing = 1 + reserve - self._level
@@ -71,8 +75,9 @@ class Budget:
     """The packets that all of a machine's probers may send together. Counts the peers that share it."""
 
     def __init__(self, limit: float = LIMIT) -> None:
-        self._all = _Bucket(limit)
-        self._answers = _Bucket(limit / 2)
+        # What a bucket holds when full, and what runs in during a second, are the limit together.
+        self._all = Bucket(limit / 5, limit * 4 / 5)
+        self._answers = Bucket(limit / 10, limit * 2 / 5)
         self._step = limit / 50
         self.peers: dict[Kind, int] = {"busy": 0, "idle": 0, "lost": 0}
         """How many peers share it."""
@@ -89,9 +94,10 @@ class Budget:
         self._all.take()
         return True
 
-    def take_answer(self, now: float, weight: Weight) -> bool:
-        """The same for a pong."""
-        if not self._answers.has(now, weight * self._step) or not self.take(now, weight):
+    def take_answer(self, now: float, weight: Weight, before: int) -> bool:
+        """The same for a pong to a peer that was given so many `before` in this second: who asks more than others has
+        to wait for them."""
+        if not self._answers.has(now, weight * self._step + before / _SHARE) or not self.take(now, weight):
             return False
         self._answers.take()
         return True

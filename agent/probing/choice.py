@@ -11,11 +11,30 @@ from agent.probing.outputs import CandidateStatus, Source
 LOST = 3
 """Pings in a row without an answer, and a candidate does not work."""
 
-HOLD = 3.0
-"""Seconds for which another candidate must be better than the one in use."""
+HOLD, MOST_HELD = 3.0, 600.0
+"""Seconds for which another candidate must be better than the one in use; and after many changes."""
+
+_CALM = 20
+"""Within so many times as long, a change comes soon."""
 
 _KEEP = 3.0
 """Seconds for which a late answer is still taken."""
+
+
+class Reluctance:
+    """How long something must be so before it counts: twice as long after each change that came soon after another."""
+
+    def __init__(self, seconds: float, most: float) -> None:
+        self.seconds = seconds
+        self._least = seconds
+        self._most = most
+        self._changed_at = -math.inf
+
+    def changed(self, now: float) -> None:
+        """It changed."""
+        is_calm = now - self._changed_at > _CALM * self.seconds
+        self.seconds = self._least if is_calm else min(self._most, 2 * self.seconds)
+        self._changed_at = now
 
 
 @dataclass(eq=False)
@@ -133,6 +152,11 @@ class Candidate:
         if self.is_near and not other.is_near:
             return self.srtt <= other.srtt + 0.001
         return self.srtt < other.srtt * 0.8 and self.srtt < other.srtt - 0.002
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the peer was there not long ago."""
+        return self.answered_at > -math.inf and self.lost < LOST
 
     @property
     def result(self) -> str:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
+from agent.probing.places import is_endpoint
 from events.fields import split_endpoint
 
 _MOST = 4
@@ -33,9 +34,9 @@ class Mappings:
         self._alone: dict[str, None] = {}
 
     def saw(self, machine_id: UUID, candidate: str, endpoint: str) -> bool:
-        """A peer saw us at this endpoint. Returns whether that changes anything."""
+        """A peer saw us at this endpoint. Returns whether that changes anything: not where no machine can be."""
         key = (machine_id, candidate)
-        if self._seen.get(key) == endpoint:
+        if self._seen.get(key) == endpoint or not is_endpoint(endpoint):
             return False
         self.forget(machine_id, (candidate,))
         self._seen[key] = endpoint

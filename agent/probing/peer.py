@@ -14,11 +14,13 @@ from random import Random
 from typing import Literal
 from uuid import UUID
 
-from agent.probing.budget import Budget, Kind, Weight
-from agent.probing.choice import HOLD, LOST, Candidate
+from agent.probing.budget import Bucket, Budget, Kind, Weight
+from agent.probing.choice import HOLD, LOST, MOST_HELD, Candidate, Reluctance
+from agent.probing.freshness import Freshness
 from agent.probing.outputs import PeerStatus, Source
 from agent.probing.punching import BURST, VERDICT, window
 from agent.probing.telling import Telling
+from agent.probing.wire import Ping
 
 MAX_ANNOUNCED = 16
 MAX_LEARNED = 4
@@ -40,6 +42,10 @@ _FORGET = 30.0
 
 _RESTIR = 5.0
 """Seconds, at least, between bursts for what a peer or its traffic does."""
+
+_UNPROVEN, _UNPROVEN_RATE = 250, 4
+"""So many pings at once, and so many more a second, go where the peer has not answered: whatever it announces, it
+cannot have much sent to somebody else, nor take much of the budget from other peers."""
 
 
 class Peer:
@@ -65,8 +71,9 @@ class Peer:
         self._failures = 0
         self._is_trying = False
         self._doubt_at: float | None = None
-        self._newest_sent = -math.inf
-        self._newest_heard = -math.inf
+        self._freshness = Freshness()
+        self._unproven = Bucket(_UNPROVEN, _UNPROVEN_RATE)
+        self._hold = Reluctance(HOLD, MOST_HELD)
 
     @property
     def key(self) -> str:
@@ -104,6 +111,14 @@ class Peer:
             self._failures = 0
             self.burst(now)
 
+    def forbid(self, now: float, permits: Callable[[str], bool]) -> None:
+        """Leave the candidates that cannot be the peer's any more."""
+        for candidate in [each for each in self.candidates.values() if not permits(each.endpoint)]:
+            self._discard(candidate)
+            if candidate is self.in_use:
+                self._doubt_at = -math.inf  # whatever answered last will do
+                self._replace(now, candidate)
+
     def burst(self, now: float) -> None:
         """Try every candidate from the start."""
         for candidate in self.candidates.values():
@@ -136,14 +151,10 @@ class Peer:
         elif not self._is_trying and now - self._burst_at > _RESTIR:
             self.burst(now)
 
-    def heard(self, now: float, source: str, sent: float, is_near: Callable[[str], bool]) -> None:
-        """A ping came from `source`; so that is a candidate, and if it is not known to work it is tried at once.
-
-        `sent` is the peer's clock: an old ping, sent again by somebody else, teaches nothing.
-        """
-        is_fresh = sent >= self._newest_sent - 1 or now - self._newest_heard > 60
-        if is_fresh:
-            self._newest_sent, self._newest_heard = sent, now
+    def heard(self, now: float, source: str, ping: Ping, is_near: Callable[[str], bool]) -> None:
+        """A ping came from `source`; so that is a candidate, and if it is not known to work it is tried at once. A copy
+        that somebody sends again teaches nothing."""
+        is_fresh = self._freshness.takes(now, ping)
         candidate = self.candidates.get(source)
         if candidate is None:
             if not is_fresh or not self._has_room():
@@ -213,8 +224,17 @@ class Peer:
             return Weight.BUSY
         return Weight.FIRST if candidate.round == 0 or candidate.good else Weight.MORE
 
+    def may_ping(self, now: float, candidate: Candidate) -> bool:
+        """Whether the candidate may be pinged now; if not, that is put off."""
+        if candidate is self.in_use or candidate.is_proven or self._unproven.has(now):
+            return True
+        candidate.wake(self._unproven.next_at(now))
+        return False
+
     def pinged(self, now: float, candidate: Candidate, tx: int) -> None:
         """A ping was sent to the candidate."""
+        if candidate is not self.in_use and not candidate.is_proven:
+            self._unproven.take()
         if self._is_trying and (candidate.round == 0 or self._verdict_at == math.inf):
             # Only now, because it may have waited for the budget.
             self._verdict_at = now + (VERDICT if candidate.round == 0 else 1.0)
@@ -332,8 +352,9 @@ class Peer:
                 other.hasten(now + 1.0)
                 self.in_use.hasten(now + 1.0)
             at_start = now - self._since < 1 and other.is_near and not self.in_use.is_near
-            if at_start or (other.good >= _AGAIN and now - other.better_since >= HOLD):
+            if at_start or (other.good >= _AGAIN and now - other.better_since >= self._hold.seconds):
                 self._use(now, other)
+                self._hold.changed(now)
                 return
 
     def status(self) -> PeerStatus:

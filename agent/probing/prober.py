@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from random import Random
 from uuid import UUID
 
-from agent.probing.budget import Budget, Kind, Weight
+from agent.probing.budget import Bucket, Budget, Kind, Weight
 from agent.probing.choice import Candidate
 from agent.probing.mappings import Mappings
 from agent.probing.outputs import Observed, Output, PeerStatus, Send
@@ -22,6 +22,10 @@ from agent.probing.wire import Ping, Pong, Sealer
 
 _PONGS = 30
 """So many pings of one peer are answered in a second."""
+
+_QUOTES, _QUOTES_RATE = 8, 1 / 120
+"""So many times at once, and so often a second, what peers say of this machine's addresses is believed anew: others
+hear it each time, and the log keeps it."""
 
 
 class Prober:
@@ -56,10 +60,14 @@ class Prober:
         self._planned: dict[UUID, float] = {}
         self._timers: list[tuple[float, int, UUID]] = []
         self._turns = 0
-        self._waiting: dict[Weight, deque[tuple[Peer, Candidate, int]]] = {weight: deque() for weight in Weight}
+        self._waiting: dict[Weight, OrderedDict[Candidate, tuple[Peer, int]]] = {w: OrderedDict() for w in Weight}
         self._answers: dict[UUID, tuple[float, int]] = {}
         self._mappings = Mappings()
+        self._known: tuple[str, ...] = ()
+        """What peers say of this machine's addresses."""
         self._observed: tuple[str, ...] = ()
+        """What of that was told."""
+        self._quotes = Bucket(_QUOTES, _QUOTES_RATE)
         self._outputs: list[Output] = []
 
     def peer(self, now: float, machine_id: UUID, public_key: str, candidates: tuple[str, ...]) -> None:
@@ -97,8 +105,10 @@ class Prober:
 
         `own` are the endpoints that the machine knows to be its own: to see them observed is no news."""
         self._mappings.own = frozenset(own)
-        self._observe()
+        self._known = self._mappings.known()
+        self._quotes = Bucket(_QUOTES, _QUOTES_RATE)
         for peer in self._peers.values():
+            peer.forbid(now, self._permits)
             peer.stir(now)
             self._settle(peer)
 
@@ -126,11 +136,11 @@ class Prober:
         if isinstance(message, Ping):
             self._answer(now, peer, source, message)
             if self._permits(source):
-                peer.heard(now, source, message.sent, self._is_near)
+                peer.heard(now, source, message, self._is_near)
         else:
             candidate = peer.answered(now, message.tx)
             if candidate is not None and self._mappings.saw(peer.machine_id, candidate.endpoint, message.seen):
-                self._observe()
+                self._known = self._mappings.known()
         self._settle(peer)
 
     def due(self, now: float) -> float:
@@ -140,6 +150,8 @@ class Prober:
         while self._timers and self._planned.get(self._timers[0][2]) != self._timers[0][0]:
             heapq.heappop(self._timers)
         due = self._timers[0][0] if self._timers else math.inf
+        if self._known != self._observed:
+            due = min(due, self._quotes.next_at(now))
         for weight, waiting in self._waiting.items():
             if waiting:
                 return min(due, self._budget.next_at(now, weight))
@@ -153,6 +165,7 @@ class Prober:
                 del self._planned[machine_id]
                 self._serve(now, self._peers[machine_id])
         self._serve_waiting(now)
+        self._observe(now)
         outputs, self._outputs = self._outputs, []
         return outputs
 
@@ -176,24 +189,27 @@ class Prober:
         for candidate in list(peer.candidates.values()):
             if candidate.at > now or candidate.waits:
                 continue
+            if not peer.may_ping(now, candidate):
+                continue
             weight = peer.weight(candidate)
             if not self._waiting[weight] and self._budget.take(now, weight):
                 self._ping(now, peer, candidate)
             else:
                 candidate.waits = True
-                self._waiting[weight].append((peer, candidate, candidate.ticket))
+                # One that waits already keeps its place, however often it is to be tried anew.
+                self._waiting[weight][candidate] = peer, candidate.ticket
         self._settle(peer)
 
     def _serve_waiting(self, now: float) -> None:
         for weight, waiting in self._waiting.items():
             while waiting:
-                peer, candidate, ticket = waiting[0]
+                candidate, (peer, ticket) = next(iter(waiting.items()))
+                if candidate.ticket == ticket and not self._budget.take(now, weight):
+                    return
+                del waiting[candidate]
                 if candidate.ticket == ticket:
-                    if not self._budget.take(now, weight):
-                        return
                     self._ping(now, peer, candidate)
                     self._settle(peer)
-                waiting.popleft()
 
     def _ping(self, now: float, peer: Peer, candidate: Candidate) -> None:
         tx = self._chance.getrandbits(64)
@@ -206,7 +222,7 @@ class Prober:
             begun, count = now, 0
         self._answers[peer.machine_id] = begun, count + 1
         weight = Weight.BUSY if peer.is_busy else Weight.ANSWER
-        if count < _PONGS and self._budget.take_answer(now, weight):
+        if count < _PONGS and self._budget.take_answer(now, weight, count):
             self._send(peer, source, Pong(ping.tx, source))
 
     def _send(self, peer: Peer, endpoint: str, message: Ping | Pong) -> None:
@@ -239,12 +255,13 @@ class Prober:
             self._budget.change(before, -1)
             self._budget.change(kind, 1)
 
+    def _observe(self, now: float) -> None:
+        """Quote the peers, if they say something else than before and that was not so all the time."""
+        if self._known != self._observed and self._quotes.has(now):
+            self._quotes.take()
+            self._observed = self._known
+            self._outputs.append(Observed(self._known))
+
     def _forget(self, machine_id: UUID, candidates: Iterable[str]) -> None:
         self._mappings.forget(machine_id, candidates)
-        self._observe()
-
-    def _observe(self) -> None:
-        known = self._mappings.known()
-        if known != self._observed:
-            self._observed = known
-            self._outputs.append(Observed(known))
+        self._known = self._mappings.known()

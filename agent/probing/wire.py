@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,9 +137,13 @@ def _unpack(text: bytes) -> Message:
     """Raises ValueError for what no machine of ours says."""
     if text[0] == _PING_KIND:
         _, tx, sent = _PING.unpack(text)
+        if not math.isfinite(sent):
+            raise ValueError("a time that no clock shows")
         return Ping(tx, sent)
     if text[0] != _PONG_KIND:
         raise ValueError("neither a ping nor a pong")
     _, tx, packed, port = _PONG.unpack(text)
+    if not port:
+        raise ValueError("no UDP port")
     address = IPv6Address(packed)
     return Pong(tx, join_endpoint(address.ipv4_mapped or address, port))

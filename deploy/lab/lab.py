@@ -103,14 +103,15 @@ class Lab:
     def cut(self, one: Machine, *others: Machine) -> None:
         """Let nothing pass between a machine and others: nor between whoever shares their addresses."""
         self._cuts |= {(one, other) for other in others}
-        self._apply_cuts()
+        self.renew_cuts()
 
     def mend(self, one: Machine, *others: Machine) -> None:
         """Undo a cut."""
         self._cuts -= {pair for other in others for pair in ((one, other), (other, one))}
-        self._apply_cuts()
+        self.renew_cuts()
 
-    def _apply_cuts(self) -> None:
+    def renew_cuts(self) -> None:
+        """Have the cuts be between the addresses that machines have now."""
         rules = [
             f"{family} saddr {source} {family} daddr {target} drop"
             for one, other in self._cuts

@@ -3,12 +3,14 @@
 # For Debian 12 and 13 and Ubuntu 24.04; says what is needed on other systems. Does nothing when all is there.
 set -eu
 
-# package=program, or package=file where it brings no program of its own
+# package=program, or package=file where it brings no program of its own. miniupnpd-nftables is the router daemon alone:
+# unlike miniupnpd it has no service that would start.
 NEEDED="
 bird2=bird
 iperf3=iperf3
 iproute2=ip
 iputils-ping=ping
+miniupnpd-nftables=miniupnpd
 nftables=nft
 qemu-system-x86=qemu-system-x86_64
 systemd=systemd-analyze

@@ -11,6 +11,7 @@ from services.cli.api import Json
 from services.cli.harmless import one_line
 from services.cli.tables import local_time, plain_table, status
 
+_UNTRIED = ("", "knows no address to try")
 _STYLES = {"direct": "green", "transit": "yellow", "none": "red", "unknown": "dim", "unreachable": "red"}
 
 
@@ -34,14 +35,14 @@ def how(path: Json) -> Text:
             sealed = " It is encrypted from end to end."
             return _told(f"Through {_names(path['via'])}", "transit", through + standby + sealed)
         case "none":
-            return _told("Not at all", "none", f"{since}: there is no direct path, and no way through another machine.")
+            return _told("Not at all", "none", f"{since}: {_why_none(path)}.")
         case _:
             return _told("Not known", "unknown", f": {_silence(path)}.")
 
 
 def reports_table(path: Json, wide: bool) -> Table:
     """What each end last reported of the direct path: the address in use, or those that it tried; wide, also when."""
-    hostnames = {path[end]["uuid"]: path[end]["hostname"] for end in ("machine", "peer")}
+    ends = {path[end]["uuid"]: _name(path[end]) for end in ("machine", "peer")}
     made = plain_table("From", "Direct", "At", "Result", *(("Reported",) if wide else ()))
     made.columns[2].no_wrap = True
     for report in path["reports"]:
@@ -49,9 +50,9 @@ def reports_table(path: Json, wide: bool) -> Table:
         rows = [(tried["endpoint"], tried["result"]) for tried in report["tried"]]
         if report["state"] == "direct":
             rows = [(report["endpoint"] or "", "" if report["rtt_ms"] is None else f"{report['rtt_ms']:,} ms")]
-        first, *others = [(one_line(address), one_line(result)) for address, result in rows] or [("none known", "")]
+        first, *others = [(one_line(address), one_line(result)) for address, result in rows] or [_UNTRIED]
         when = (local_time(report["time"]),) if wide else ()
-        made.add_row(hostnames.get(report["machine_uuid"], ""), state, *first, *when)
+        made.add_row(ends.get(report["machine_uuid"], ""), state, *first, *when)
         for other in others:
             made.add_row("", "", *other)
     return made
@@ -99,16 +100,30 @@ def _round_trip(path: Json, what: str) -> str:
 
 
 def _names(machines: Iterable[Json]) -> str:
-    return ", then ".join(machine["hostname"] for machine in machines)
+    return ", then ".join(map(_name, machines))
+
+
+def _name(machine: Json) -> str:
+    """A machine's hostname; what it reported, or passes on, may be long past if it is offline."""
+    return machine["hostname"] if machine["is_online"] else f"{machine['hostname']} (offline)"
 
 
 def _address(machine: Json) -> str:
     return machine["wg_ip_address"] or "not in the network any more"
 
 
+def _offline(path: Json) -> str:
+    """Which end is offline, in words; empty for none."""
+    offline = [path[end]["hostname"] for end in ("machine", "peer") if not path[end]["is_online"]]
+    return f"{' and '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline" if offline else ""
+
+
+def _why_none(path: Json) -> str:
+    is_chosen = any(event["kind"] == "choice" for event in path["events"])
+    through = "no way through another machine" + ("" if is_chosen else " was chosen yet")
+    return _offline(path) or f"there is no direct path, and {through}"
+
+
 def _silence(path: Json) -> str:
     """Why nobody has reported yet."""
-    offline = [path[end]["hostname"] for end in ("machine", "peer") if not path[end]["is_online"]]
-    if offline:
-        return f"{' and '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline"
-    return "neither has reported yet"
+    return _offline(path) or "neither has reported yet"

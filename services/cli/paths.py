@@ -55,8 +55,8 @@ def _paths(api: Api, machine: str, peer: str, network: str | None) -> list[Json]
 
 
 def _show(session: Session, found: Json) -> None:
-    session.out.print(title(found), soft_wrap=True)
-    session.out.print(how(found), soft_wrap=True)
+    for text in (title(found), how(found)):
+        session.out.print(text, soft_wrap=not session.out.is_terminal)
     if found["reports"]:
         session.say("")
         session.table(reports_table(found, session.wide))

@@ -52,6 +52,17 @@ class Bgp:
         self._ribs: dict[_Place, Heard] = {}
         """The newest part."""
         self._reporters = Reporters(REPORTS)
+        self._doubted: set[str] = set()
+        """Subjects under which a report may be written, or may still come to be, that is not known of here."""
+
+    def written(self, sequence: int, event: BgpEvent) -> None:
+        """A report that was written, after all that was written of the same before."""
+        self._doubted.discard(subject_of(event))
+        self.take(sequence, event)
+
+    def doubt(self, event: BgpEvent) -> None:
+        """It is not known whether a report was written, or will be: the next one of the same must be."""
+        self._doubted.add(subject_of(event))
 
     def take(self, sequence: int, event: BgpEvent) -> None:
         """A report that stands in BGP, where it is newer than what is known."""
@@ -142,7 +153,12 @@ class Bgp:
 
     def _is_news(self, subject: str, event: BgpEvent, now: datetime) -> bool:
         held = self._heard.get(subject)
-        return held is None or held.event.state != event.state or held.event.time <= now - REPEATED_AFTER
+        return (
+            held is None
+            or subject in self._doubted
+            or held.event.state != event.state
+            or held.event.time <= now - REPEATED_AFTER
+        )
 
     def _state(self, subject: str, kind: type[_State]) -> _State | None:
         heard = self._heard.get(subject)

@@ -16,9 +16,9 @@ from services.gateway.reporters import Reporters
 REPORTS = 20
 """So many reports of a machine are taken in `PERIOD` seconds."""
 
-REPEATED_AFTER = timedelta(days=5)
-"""What is reported again is written again after so long: reports leave REACH after 30 days, and each link is reported
-again within a week."""
+REPEATED_AFTER = timedelta(days=4)
+"""What is reported again is written again after so long: reports leave REACH after 30 days, and agents report all links
+again after five."""
 
 _MAX_TRIED = 64
 _MAX_TEXT = 100
@@ -42,6 +42,11 @@ class Link:
     before: Reported | None = None
     """The last report that said otherwise."""
 
+    @property
+    def since(self) -> datetime:
+        """Since when the machine reports what it reports, also where that report has left REACH."""
+        return self.newest.event.since or self.began.event.time
+
     def then(self, reported: Reported) -> Link:
         """As it is after one more report."""
         if reported.event.link.state == self.newest.event.link.state:
@@ -55,6 +60,8 @@ class Reach:
     def __init__(self) -> None:
         self._links: dict[tuple[UUID, UUID], dict[UUID, Link]] = {}
         self._reporters = Reporters(REPORTS)
+        self._doubted: set[tuple[UUID, UUID, UUID]] = set()
+        """Links of which a report may be written, or may still come to be, that is not known of here."""
 
     def take(self, sequence: int, event: ReachEvent) -> None:
         """A report that stands in REACH, where it is newer than what is known of its link."""
@@ -65,6 +72,15 @@ class Reach:
         elif known.newest.sequence < sequence:
             links[event.link.peer_id] = known.then(reported)
         self._reporters.note(event.machine_id, event.boot_id, event.counter)
+
+    def written(self, sequence: int, event: ReachEvent) -> None:
+        """A report that was written, after all that was written of its link before."""
+        self._doubted.discard(_place(event))
+        self.take(sequence, event)
+
+    def doubt(self, event: ReachEvent) -> None:
+        """It is not known whether a report was written, or will be: the next one of its link must be."""
+        self._doubted.add(_place(event))
 
     def link(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Link | None:
         """What a machine reported of its link to a peer."""
@@ -88,7 +104,12 @@ class Reach:
         held = self._links.get((request.network_id, machine_id), {})
         named = {link.peer_id: link for link in request.links if link.peer_id in network.members}
         named.pop(machine_id, None)
-        changed = [link for link in named.values() if _is_news(held.get(link.peer_id), link, now)]
+        changed = [
+            link
+            for link in named.values()
+            if _is_news(held.get(link.peer_id), link, now)
+            or (request.network_id, machine_id, link.peer_id) in self._doubted
+        ]
         if request.whole:
             changed += _ended(held, {link.peer_id for link in request.links})
         return tuple(
@@ -99,6 +120,7 @@ class Reach:
                 counter=request.counter,
                 time=now,
                 link=link,
+                since=_since(held.get(link.peer_id), link, now),
             )
             for link in changed
         )
@@ -121,12 +143,26 @@ def _require_sensible(link: LinkState) -> None:
             hint=f"Name up to {_MAX_TRIED} candidates, each in up to {_MAX_TEXT} printable ASCII characters.",
             field="links",
         )
+    if link.state == "unreachable" and (link.rtt is not None or link.endpoint):
+        raise InvalidInputError(
+            f"The report says that {link.peer_id} is unreachable, and how it is reached.",
+            hint="Report a round trip and an endpoint of direct links only.",
+            field="links",
+        )
     if link.rtt is not None and link.rtt not in RTT_STEPS:
         raise InvalidInputError(
             f"A round trip of {link.rtt} is none of the steps.",
             hint=f"Report one of {', '.join(map(str, RTT_STEPS))} ms.",
             field="links",
         )
+
+
+def _place(event: ReachEvent) -> tuple[UUID, UUID, UUID]:
+    return event.network_id, event.machine_id, event.link.peer_id
+
+
+def _since(held: Link | None, link: LinkState, now: datetime) -> datetime:
+    return held.since if held is not None and held.newest.event.link.state == link.state else now
 
 
 def _is_news(held: Link | None, link: LinkState, now: datetime) -> bool:

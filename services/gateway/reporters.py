@@ -60,7 +60,7 @@ class Reporters:
     def require_rate(self, machine_id: UUID, now: float) -> None:
         """Count one more report. Raises `RateLimitedError`."""
         recent = self._recent.setdefault(machine_id, deque())
-        while recent and recent[0] <= now - PERIOD:
+        while recent and not now - PERIOD < recent[0] <= now:  # the clock may have been set back
             recent.popleft()
         if len(recent) >= self._most:
             raise RateLimitedError(

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from events.errors import UnavailableError
-from events.feed import feed, jetstream
+from events.feed import StreamMissingError, feed, made_at, newest_sequence
 from events.peering import BgpPlan
 from events.records import BgpEvent, BgpPlanRecord, BgpRequest, ReachEvent, ReachRequest, SyncReply
 from events.state import decode_record, signature_of
@@ -38,12 +38,14 @@ from services.gateway.bgp import Bgp, subject_of
 from services.gateway.mirror import Mirror
 from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
+from services.gateway.tasks import end
 from services.gateway.ways import Way, Ways
 
 _ACK_SECONDS = 2.0
 _CATCH_UP = 5.0
 _RETRY_SECONDS = 0.5
-_NO_MESSAGE_FOUND = 10037
+_LOOK_SECONDS = 2.0
+"""So often it is looked whether a stream is still the same."""
 
 _Event = TypeVar("_Event", ReachEvent, BgpEvent)
 
@@ -58,9 +60,9 @@ class Tracks:
         self._plans: dict[UUID, BgpPlanRecord] = {}
         self._client = client
         self._scopes: dict[str, Scope] = {}
-        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report)
-        self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, newest=True)
-        self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path)
+        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report, self._forget_reports)
+        self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, self._forget_bgp, newest=True)
+        self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path, self._forget_paths)
         self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self) -> None:
@@ -80,25 +82,38 @@ class Tracks:
         """
         self._reports.require_loaded()
         async with self._turns[machine_id]:
+            # Another gateway may have written the machine's last report: what is no news to that is none.
+            await self._reports.catch_up(_ACK_SECONDS)
             accepted = self.reach.accept(machine_id, request, mirror, now)
             subjects = [reach(event.network_id, machine_id, event.link.peer_id) for event in accepted]
-            return await self._append(accepted, subjects, self.reach.take)
+            return await self._append(accepted, subjects, self.reach.written, self.reach.doubt)
 
     async def report_bgp(self, machine_id: UUID, request: BgpRequest, mirror: Mirror, now: datetime) -> int:
         """As `report`, of a machine's report of its BGP speaker, to BGP."""
         self._bgp_reports.require_loaded()
         async with self._turns[machine_id]:
+            await self._bgp_reports.catch_up(_ACK_SECONDS)
             accepted = self.bgp.accept(machine_id, request, mirror, now)
-            return await self._append(accepted, list(map(subject_of, accepted)), self.bgp.take)
+            subjects = list(map(subject_of, accepted))
+            return await self._append(accepted, subjects, self.bgp.written, self.bgp.doubt)
 
     async def _append(
-        self, events: Sequence[_Event], subjects: Sequence[str], take: Callable[[int, _Event], None]
+        self,
+        events: Sequence[_Event],
+        subjects: Sequence[str],
+        note: Callable[[int, _Event], None],
+        doubt: Callable[[_Event], None],
     ) -> int:
         written = await asyncio.gather(*map(self._write, subjects, events), return_exceptions=True)
+        failures = []
         for event, sequence in zip(events, written, strict=True):
-            if isinstance(sequence, BaseException):
-                raise sequence
-            take(sequence, event)
+            if isinstance(sequence, int):
+                note(sequence, event)
+            else:
+                doubt(event)
+                failures.append(sequence)
+        if failures:
+            raise failures[0]
         return max((sequence for sequence in written if isinstance(sequence, int)), default=0)
 
     async def _write(self, subject: str, event: ReachEvent | BgpEvent) -> int:
@@ -133,9 +148,23 @@ class Tracks:
 
     def _take_report(self, sequence: int, message: Msg) -> None:
         try:
-            self.reach.take(sequence, ReachEvent.model_validate_json(message.data))
+            event = ReachEvent.model_validate_json(message.data)
         except ValidationError as error:
             structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
+            return
+        if message.subject == reach(event.network_id, event.machine_id, event.link.peer_id):
+            self.reach.take(sequence, event)
+
+    def _forget_reports(self) -> None:
+        self.reach = Reach()
+
+    def _forget_bgp(self) -> None:
+        self.bgp = Bgp()
+
+    def _forget_paths(self) -> None:
+        self.ways = Ways()
+        self._plans.clear()
+        self._scopes.clear()
 
     def _take_bgp(self, sequence: int, message: Msg) -> None:
         try:
@@ -157,10 +186,17 @@ class Tracks:
 
 
 class _Stream:
-    """A stream that is followed from its beginning, once it is there."""
+    """A stream that is followed from its beginning, once it is there; if it is deleted, the one that comes after it."""
 
     def __init__(
-        self, client: Client, name: str, prefix: str, take: Callable[[int, Msg], None], *, newest: bool = False
+        self,
+        client: Client,
+        name: str,
+        prefix: str,
+        take: Callable[[int, Msg], None],
+        forget: Callable[[], None],
+        *,
+        newest: bool = False,
     ) -> None:
         """With `newest`, of what is there at the start only the newest of each subject counts."""
         self._newest_of = f"{prefix}.>" if newest else ""
@@ -168,16 +204,27 @@ class _Stream:
         self._name = name
         self._prefix = prefix
         self._take = take
+        self._forget = forget
         self._sequence = 0
         self._is_loaded = False
         self._arrived = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        await self._wait_for_stream()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow())
-            group.create_task(self._load())
+        while True:
+            made = await self._wait_for_stream()
+            following, *others = tasks = [
+                asyncio.create_task(work) for work in (self._follow(), self._load(), self._is_another(made))
+            ]
+            try:
+                await asyncio.wait({following, others[-1]}, return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    following.result()
+            finally:
+                await end(tasks)
+            structlog.get_logger("gateway").warning("a stream was deleted and is read anew", stream=self._name)
+            self._sequence, self._is_loaded = 0, False
+            self._forget()
 
     def require_loaded(self) -> None:
         """Raises `UnavailableError` while not everything is known that the stream held when we began."""
@@ -211,11 +258,24 @@ class _Stream:
             except UnavailableError:
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _wait_for_stream(self) -> None:
+    async def _is_another(self, made: str) -> None:
+        """Wait until the stream is not the one any more that was made then."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                if await made_at(self._client, self._name) != made:
+                    return
+            except StreamMissingError:
+                return
+            except UnavailableError:
+                continue
+
+    async def _wait_for_stream(self) -> str:
+        """When it was made."""
         told = False
         while True:
             try:
-                await self._newest()
+                return await made_at(self._client, self._name)
             except UnavailableError as error:
                 if self._client.is_closed:
                     raise
@@ -223,12 +283,8 @@ class _Stream:
                     structlog.get_logger("gateway").info("waiting for a stream", stream=self._name, why=error.detail)
                 told = True
                 await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                return
 
     async def _newest(self) -> int:
         """The sequence of the newest message that the stream's leader has. Raises `UnavailableError`."""
         # Not ">": for that the server looks at its last sequence only, whose message may have been purged.
-        request = {"last_by_subj": f"{self._prefix}.>"}
-        answer = await jetstream(self._client, f"STREAM.MSG.GET.{self._name}", request, _NO_MESSAGE_FOUND)
-        return 0 if "error" in answer else int(answer["message"]["seq"])
+        return await newest_sequence(self._client, self._name, f"{self._prefix}.>")

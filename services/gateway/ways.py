@@ -31,7 +31,7 @@ class Way:
     links: tuple[Link | None, Link | None]
     """What the machine, and what the peer, reported of the direct link."""
     record: Record | None
-    """The record that names the ways."""
+    """The record that names the ways, where it counts."""
 
 
 class Ways:
@@ -56,8 +56,10 @@ class Ways:
         """How a machine reaches a peer."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
         record = self._records.get((network_id, machine_id, peer_id))
+        kind = _kind(record, mine, theirs)
+        if kind == "direct":
+            record = None
         ways = record.body.ways if record is not None and isinstance(record.body, PathRecord) else ()
-        kind = _kind(record, ways, mine, theirs)
         return Way(
             network_id=network_id,
             machine_id=machine_id,
@@ -82,10 +84,12 @@ def _step(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
     return max((step for step in said if step is not None), default=None)
 
 
-def _kind(record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Link | None, theirs: Link | None) -> Kind:
+def _kind(record: Record | None, mine: Link | None, theirs: Link | None) -> Kind:
+    states = [link.newest.event.link.state for link in (mine, theirs) if link is not None]
+    if states == ["direct", "direct"]:
+        return "direct"  # both have taken the direct path back, even if a record says otherwise still
     if record is not None:
-        return "transit" if ways else "none"
-    states = {link.newest.event.link.state for link in (mine, theirs) if link is not None}
+        return "transit" if isinstance(record.body, PathRecord) and record.body.ways else "none"
     if not states:
         return "unknown"
     return "none" if "unreachable" in states else "direct"
@@ -93,7 +97,7 @@ def _kind(record: Record | None, ways: tuple[tuple[UUID, ...], ...], mine: Link 
 
 def _since(kind: Kind, mine: Link | None, theirs: Link | None) -> datetime | None:
     """Direct since both ends say so, without a way since the first end says that there is none."""
-    began = [link.began.event for link in (mine, theirs) if link is not None]
+    links = [link for link in (mine, theirs) if link is not None]
     if kind == "direct":
-        return max(event.time for event in began)
-    return min((event.time for event in began if event.link.state == "unreachable"), default=None)
+        return max(link.since for link in links)
+    return min((link.since for link in links if link.newest.event.link.state == "unreachable"), default=None)

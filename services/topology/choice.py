@@ -12,6 +12,7 @@ and so in another address; through more, where it would not, there is no alterna
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from events.transit import ALTERNATIVES, MAX_HOPS
@@ -50,24 +51,30 @@ def choose(reach: Reach, one: int, other: int) -> Chosen:
 
 def cost(reach: Reach, one: int, other: int, transit: int) -> int:
     """What a transit that reaches both costs the pair: the less, the better. No two cost the same, but by a miracle."""
-    lot = _lot(reach.keys[one] ^ reach.keys[other], reach.keys[transit])
-    return _plain_cost(reach, one, other, transit) << 64 | lot
-
-
-def _plain_cost(reach: Reach, one: int, other: int, transit: int) -> int:
     links = reach.near[transit]
-    return reach.ranks[transit] << 16 | links[one] + links[other]
+    plain = _plain_cost(reach.ranks[transit], links[one] + links[other])
+    return plain << 64 | _lot(reach.keys[one] ^ reach.keys[other], reach.keys[transit])
+
+
+def _plain_cost(rank: int, rtt: int) -> int:
+    return rank << 16 | rtt
 
 
 def _best_transits(reach: Reach, one: int, other: int) -> list[tuple[int, int]]:
     """The cheapest transits that reach both, each with its cost."""
-    ranks = reach.ranks
-    shared = reach.near[one].keys() & reach.near[other].keys()
-    willing = [(_plain_cost(reach, one, other, number), number) for number in shared if ranks[number] < UNWILLING]
-    if len(willing) > ALTERNATIVES:
-        most = sorted(plain for plain, _ in willing)[ALTERNATIVES - 1]
-        willing = [entry for entry in willing if entry[0] <= most]
-    return sorted((cost(reach, one, other, number), number) for _, number in willing)[:ALTERNATIVES]
+    ranks, keys, here, there = reach.ranks, reach.keys, reach.near[one], reach.near[other]
+    equals: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for number in here.keys() & there.keys():
+        if ranks[number] < UNWILLING:
+            equals[ranks[number], here[number] + there[number]].append(number)
+    # Lots are drawn only among those that may be taken: round trips come in few steps, so that there are many equals.
+    best: list[tuple[int, int]] = []
+    for rank, rtt in sorted(equals):
+        if len(best) >= ALTERNATIVES:
+            break
+        plain, seed = _plain_cost(rank, rtt) << 64, keys[one] ^ keys[other]
+        best += sorted((plain | _lot(seed, keys[number]), number) for number in equals[rank, rtt])
+    return best[:ALTERNATIVES]
 
 
 def _chain(reach: Reach, one: int, other: int, most: int, without: set[int]) -> Way | None:

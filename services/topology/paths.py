@@ -21,20 +21,21 @@ from pydantic import ValidationError
 
 from events import log, state
 from events.errors import UnavailableError
-from events.feed import feed, newest_sequence, standing
+from events.feed import StreamMissingError, feed, made_at, newest_sequence, standing
 from events.records import PeerRecord, ReachEvent, SubjectRecord
 from events.state import StateDump
-from events.subjects import REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM, reach
+from events.subjects import PATHS_STREAM, REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM, reach
 from events.trust.signing import Signer
 from services.topology.fenced import OvertakenError
 from services.topology.paths_core import Paths
-from services.topology.paths_writer import PathsWriter, of_machine, of_network
+from services.topology.paths_writer import PathsDivergedError, PathsWriter, of_machine, of_network
 from services.topology.tasks import end
 
 _PAIRS_AT_ONCE = 500
 """So many pairs are chosen for before what was found is written, and others may run."""
 _LOOK_SECONDS = 0.25
-_IDLE_SECONDS = 5.0
+_SAME_SECONDS = 2.0
+"""So often it is looked whether the streams are still the same."""
 _SUBJECTS = {REACH_STREAM: f"{REACH_PREFIX}.>", STATE_STREAM: f"{STATE_PREFIX}.>"}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -118,6 +119,7 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
 
     Raises `PathsDivergedError` and `UnavailableError`: then it can be called again.
     """
+    made = await _made(client)
     view = _View()
     writer = PathsWriter(client, view.paths, signer, datetime.now(UTC))
     await _load(client, view, writer)
@@ -129,15 +131,39 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
             _follow_reach(client, view.reached[REACH_STREAM]),
         )
     ]
+    followers.append(asyncio.create_task(_watch(client, made, waiting)))
     derivation = _Derivation(client, view, writer, waiting)
     try:
         while True:
             async with writing:
-                await derivation.write()
-            await derivation.see()
+                is_written = await derivation.write()
+            if is_written:
+                await derivation.wait()
+            derivation.see()
     finally:
         for task in followers:
             await end(task)
+
+
+async def _made(client: Client) -> list[str]:
+    """When the streams were made."""
+    return [await made_at(client, stream) for stream in (REACH_STREAM, STATE_STREAM, PATHS_STREAM)]
+
+
+async def _watch(client: Client, made: list[str], waiting: asyncio.Queue[_Arrived | Exception]) -> None:
+    """Have it raised when one of the streams is not the one any more that was read."""
+    while True:
+        await asyncio.sleep(_SAME_SECONDS)
+        try:
+            if await _made(client) == made:
+                continue
+            error: Exception = PathsDivergedError("A stream was deleted, and there is another in its place.")
+        except StreamMissingError as missing:
+            error = missing
+        except UnavailableError:
+            continue
+        await waiting.put(error)
+        return
 
 
 async def _load(client: Client, view: _View, writer: PathsWriter) -> None:
@@ -193,32 +219,29 @@ class _Derivation:
         self._writer = writer
         self._waiting = waiting
 
-    async def write(self) -> None:
-        """Write all that is to be written."""
-        while True:
-            _choose(self._view, self._writer)
-            try:
-                await self._writer.flush(self._view.reached[REACH_STREAM], self._view.newest)
-                await self._writer.sign_again()
-            except OvertakenError:
-                await self._see_what_others_saw()
-                continue
-            if self._view.paths.is_settled:
-                break
+    async def write(self) -> bool:
+        """Write some of what is to be written; whether that was all."""
+        _choose(self._view, self._writer)
+        try:
+            await self._writer.flush(self._view.reached[REACH_STREAM], self._view.newest)
+            await self._writer.sign_again()
+        except OvertakenError:
+            await self._see_what_others_saw()
+            return False
+        if not self._view.paths.is_settled:
             await asyncio.sleep(0)
+            return False
         for subject_filter in list(self._view.purges):
             await self._writer.purge(subject_filter)
             del self._view.purges[subject_filter]
+        return True
 
-    async def see(self) -> None:
-        """Wait for more, and take in all that has come; if nothing comes for a while, look that PATHS is still there.
-        Raises `PathsDivergedError`."""
-        try:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                self._take(await self._waiting.get())
-        except TimeoutError:
-            with suppress(UnavailableError):
-                await self._writer.require_same_stream()
+    async def wait(self) -> None:
+        """Wait for more, and take it in."""
+        self._take(await self._waiting.get())
+
+    def see(self) -> None:
+        """Take in all that has come."""
         while not self._waiting.empty():
             self._take(self._waiting.get_nowait())
 

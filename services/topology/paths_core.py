@@ -41,7 +41,8 @@ class Paths:
 
     def __init__(self) -> None:
         self._networks: dict[UUID, _Network] = {}
-        self._unsettled: set[UUID] = set()
+        self._unsettled: dict[UUID, None] = {}
+        """Each network's turn comes before that of those which changed later."""
 
     def member(self, network_id: UUID, machine_id: UUID, transit: TransitMode) -> None:
         """A machine is a member of a network, a new one or as it is now."""
@@ -73,14 +74,16 @@ class Paths:
         return not self._unsettled
 
     def drain(self, limit: int) -> list[Change]:
-        """What has changed since it was last asked, of at most so many pairs at once: until `is_settled`."""
+        """What has changed since it was last asked, of at most so many pairs at once: until `is_settled`. A network
+        with more to choose comes after the others next time."""
         changes: list[Change] = []
-        for network_id in sorted(self._unsettled):
+        for network_id in list(self._unsettled):
             network = self._networks[network_id]
             limit = network.drain(limit, changes)
+            del self._unsettled[network_id]
             if network.choices.marked:
+                self._unsettled[network_id] = None
                 break
-            self._unsettled.discard(network_id)
         return changes
 
     def wanted(self, subject: str) -> Wanted:
@@ -95,7 +98,7 @@ class Paths:
         network = self._networks.get(network_id)
         if network is None:
             network = self._networks[network_id] = _Network(network_id)
-        self._unsettled.add(network_id)
+        self._unsettled.setdefault(network_id)
         return network
 
 

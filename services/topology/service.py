@@ -84,7 +84,8 @@ async def _work(
     while not client.is_closed:
         try:
             await _derive_with_key(client, identity, derive)
-        except (StreamMissingError, PathsDivergedError):
+        except (StreamMissingError, PathsDivergedError) as error:
+            structlog.get_logger("services.topology").warning("making the streams anew", reason=str(error))
             await bus.ensure_streams(client, streams, replicas)
         except (StateDivergedError, UnavailableError) as error:
             structlog.get_logger("services.topology").warning("loading the state anew", reason=str(error))

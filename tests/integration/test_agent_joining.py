@@ -299,7 +299,11 @@ class TestJoining:
         assert set(gateway.machines.values()) == {known}
         assert not identity_in(state).is_enrolled
 
-    @pytest.mark.parametrize("token", ["", "wlb_short", tokens.make(b"m", "api", uuid4()), "secret word"])
+    @pytest.mark.parametrize(
+        "token",
+        ["", "wlb_short", tokens.make(b"m", "api", uuid4()), "secret word"],
+        ids=["nothing", "short", "of the API", "words"],
+    )
     def test_what_is_no_token_is_not_sent(self, gateway: HttpsGateway, state: Path, token: str) -> None:
         with pytest.raises(InvalidInputError) as raised:
             enrol(gateway, state, token)

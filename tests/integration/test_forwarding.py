@@ -130,6 +130,14 @@ def test_a_tunnel_leads_through_a_transit_machine(chain: Chain) -> None:
     assert not chain.left.pings("172.20.0.2")
 
 
+def test_another_packet_filter_that_forwards_nothing_is_named(chain: Chain) -> None:
+    chain.carry()
+    assert chain.transit.do(chain.forwarding.obstacles) == []
+    for table, hook in (("ip6 filter", "forward"), ("ip filter", "forward"), ("inet mine", "input")):
+        chain.transit.run("nft", f"table {table} {{ chain A {{ type filter hook {hook} priority 0; policy drop; }}; }}")
+    assert chain.transit.do(chain.forwarding.obstacles) == ["ip6 filter A"]
+
+
 def test_nothing_but_wireguard_is_forwarded(chain: Chain) -> None:
     chain.carry()
     right = chain.address(2)

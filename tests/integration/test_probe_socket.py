@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
@@ -16,7 +17,7 @@ from agent.probing.wire import MAGIC
 from agent.wireguard_go import WireguardGoDevices
 from events.fields import split_endpoint
 from tests.support.stations import Station, cable, station
-from tests.support.waiting import wait_until_sync
+from tests.support.waiting import wait_until, wait_until_sync
 
 pytestmark = pytest.mark.lab
 
@@ -186,6 +187,27 @@ def test_what_cannot_be_sent_is_said_and_harms_nothing(
         lambda: other.do(there.send, "192.0.2.1:52001", MAGIC) and received, what="a probe after the link came back"
     )
     assert one.do(here.send, "192.0.2.2:52002", MAGIC)
+
+
+async def test_whoever_floods_the_port_leaves_most_of_the_time_to_others() -> None:
+    times: list[float] = []
+
+    def work(_: str, __: bytes) -> None:
+        begun = time.thread_time()
+        while time.thread_time() < begun + 0.001:
+            pass
+        times.append(time.monotonic())
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as port,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as by,
+    ):
+        port.bind(("127.0.0.1", 0))
+        with closing(ProbeSocket(port.getsockname()[1], work)):
+            for _ in range(200):
+                by.sendto(MAGIC + bytes(82), port.getsockname())
+            await wait_until(lambda: len(times) == 200, what="all probes")
+    assert times[-1] - times[0] >= 2 * 0.2
 
 
 def test_a_closed_socket_sends_nothing(

@@ -275,6 +275,36 @@ async def test_paths_that_were_deleted_are_derived_anew_and_revisions_go_on(
     assert all(record.revision > newest.get(subject, 0) for subject, record in again.items())
 
 
+async def test_reports_that_were_deleted_count_no_more_and_new_ones_do(
+    watch: PathWatch, bus_url: str, client: Client
+) -> None:
+    async with topology(bus_url) as task:
+        a, b, transit = await watch.join(3)
+        for end_ in (a, b):
+            await watch.say(end_, transit, 5)
+        await watch.say(a, b, None)
+        await watch.settled()
+        await client.jetstream().delete_stream(REACH_STREAM)
+        watch.forget_reports()
+
+        async def is_back() -> bool:
+            with suppress(UnavailableError):
+                return await last_sequence(client, REACH_STREAM) == 0
+            return False
+
+        await wait_until(is_back, timeout=30, what="REACH is there again")
+        await watch.settled()
+        assert await watch.bodies() == {}
+        await watch.say(a, b, None)
+        await watch.say(a, transit, 10, both=False)
+        await watch.settled()
+        assert await watch.ways(a, b) == ()
+        await watch.say(b, transit, 10, both=False)
+        await watch.settled()
+        assert await watch.ways(a, b) == ((transit,),)
+        assert not task.done()
+
+
 async def test_a_start_reads_of_each_link_the_newest_report_only(
     watch: PathWatch, bus_url: str, client: Client
 ) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.device import Changes, PeerChange
+from agent.members import Increment
 from agent.plan import diff
 from agent.recording import RecordingDevices
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.records import PathRecord, PeerRecord, RelayRecord
 from tests.support.device_contract import a_key
 
@@ -49,8 +50,10 @@ relays = st.builds(
     behind=st.lists(st.tuples(anybody, anybody), max_size=4).map(tuple),
 )
 findings = st.tuples(machines, st.sampled_from(("", *ENDPOINTS)))
-Step = PeerRecord | PathRecord | RelayRecord | tuple[UUID, str] | UUID
-steps = st.lists(st.one_of(records, records, paths, relays, findings, machines), max_size=40)
+looks = st.sampled_from((0.5, 1.0, 3.0))
+Step = PeerRecord | PathRecord | RelayRecord | tuple[UUID, str] | UUID | float
+"""What happens to a view; a number: so many seconds later the interface is looked at."""
+steps = st.lists(st.one_of(records, records, paths, relays, findings, machines, looks), max_size=40)
 edits = st.lists(
     st.builds(
         PeerChange,
@@ -71,8 +74,21 @@ def a_view(is_transit: bool = False) -> NetworkView:
     return view
 
 
-def take(view: NetworkView, step: Step) -> Increment:
+class Clock:
+    """Where a look is taken at an interface."""
+
+    def __init__(self, devices: RecordingDevices) -> None:
+        self.now = 0.0
+        self.devices = devices
+
+
+def take(view: NetworkView, step: Step, clock: Clock | None = None) -> Increment:
     match step:
+        case float():
+            if clock is None:
+                return Increment()
+            clock.now += step
+            return view.watch(clock.now, clock.devices.peers(NAME))
         case PeerRecord():
             return view.put(step)
         case PathRecord():
@@ -89,13 +105,14 @@ def desired_of(view: NetworkView):  # type: ignore[no-untyped-def]
     return view.desired("private", 51820)
 
 
-@given(steps, st.booleans())
-def test_increments_lead_where_a_comparison_would(steps: list[Step], is_transit: bool) -> None:
+@given(steps, st.booleans(), st.booleans())
+def test_increments_lead_where_a_comparison_would(steps: list[Step], is_transit: bool, is_probed: bool) -> None:
     """Applying each record's change leaves nothing for a comparison to do, but where the change asks for one."""
     devices, view = RecordingDevices(), a_view(is_transit)
+    view.is_probed, clock = is_probed, Clock(devices)
     devices.apply(NAME, diff(desired_of(view), None, 0.0))
     for step in steps:
-        increment = take(view, step)
+        increment = take(view, step, clock)
         devices.apply(NAME, increment.changes)
         is_lost = isinstance(step, tuple) and not step[1]
         if increment.compare or is_lost:  # nothing better is known: it stays where it was for as long as it answers
@@ -148,6 +165,9 @@ def test_packets_go_directly_where_they_can_and_else_through_a_transit_that_is_t
             for allowed_ip in peer.allowed_ips:
                 assert holders.setdefault(allowed_ip, key) == key
         for machine_id, member in view.members.items():
+            if machine_id in view.awaited:
+                assert devices.peers(NAME)[member.public_key].endpoint is None
+                continue
             endpoint = devices.peers(NAME)[member.public_key].endpoint
             ways = view.paths.ways(machine_id)
             if member.direct:

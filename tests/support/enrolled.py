@@ -15,6 +15,7 @@ from events.identity import trusting
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
 from events.trust.proof import ENROL, RENEW, prove
+from services.gateway.tasks import end
 
 BOOTSTRAP_TOKENS = "/api/v1/bootstrap-tokens"
 _AGENTS = "/api/v1/agents"
@@ -60,11 +61,16 @@ async def renew(http: httpx2.AsyncClient, machine: Enrolled) -> Enrolled:
 
 async def is_let_in(url: str, credentials: bus.Credentials | None) -> bool:
     """Whether a bus lets somebody in."""
-    try:
-        client = await asyncio.wait_for(bus.connect(url, "test", credentials), 2)
-    except (TimeoutError, UnavailableError):
+    connecting = asyncio.create_task(bus.connect(url, "test", credentials))
+    await asyncio.wait({connecting}, timeout=2)
+    if not connecting.done():
+        # Not `wait_for`, which cancels once: nats-py may swallow that, and go on for ever.
+        await end([connecting])
         return False
-    await client.close()
+    try:
+        await connecting.result().close()
+    except UnavailableError:
+        return False
     return True
 
 

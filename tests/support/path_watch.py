@@ -69,6 +69,10 @@ class PathWatch:
             answer = await self._gateway.jetstream().publish(subject, event.model_dump_json().encode(), timeout=30)
             self._newest[subject] = (answer.seq, event)
 
+    def forget_reports(self) -> None:
+        """Nothing that was reported counts any more."""
+        self._newest.clear()
+
     async def random_report(self, machines: list[UUID], density: float = 0.5) -> None:
         """Any link is any way."""
         one, other = self.chance.sample(machines, 2)

@@ -19,6 +19,9 @@ class Proxy:
         self.lost = 0
         """How many times something was lost."""
         self._target = host, port
+        self.flowing = asyncio.Event()
+        """While this is not set, nothing is passed on."""
+        self.flowing.set()
         self._marker: dict[Direction, bytes] = {}
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -33,9 +36,10 @@ class Proxy:
         self._connections.add(task)
         try:
             server_reader, server_writer = await self._open()
+            flowing = self.flowing
             ways = [
-                asyncio.create_task(self._pass("to_server", reader, server_writer)),
-                asyncio.create_task(self._pass("to_client", server_reader, writer)),
+                asyncio.create_task(self._pass("to_server", reader, server_writer, flowing)),
+                asyncio.create_task(self._pass("to_client", server_reader, writer, flowing)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -62,19 +66,33 @@ class Proxy:
             writer.close()
             raise
 
+    def strand(self) -> None:
+        """Pass on nothing more on the connections that there are, as when an end of them has another address now. New
+        ones are not concerned."""
+        self.flowing.clear()
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
     async def stop(self) -> None:
         """Break all connections."""
         for connection in list(self._connections):
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
-    async def _pass(self, direction: Direction, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self,
+        direction: Direction,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        flowing: asyncio.Event,
+    ) -> None:
         while data := await source.read(65536):
             marker = self._marker.get(direction)
             if marker is not None and marker in data:
                 del self._marker[direction]
                 self.lost += 1
                 return
+            await flowing.wait()
             sink.write(data)
             await sink.drain()
 

@@ -69,6 +69,9 @@ class RulesInside:
     def remove(self) -> None:
         self._thread.submit(self._forwarding.remove).result()
 
+    def obstacles(self) -> list[str]:
+        return self._thread.submit(self._forwarding.obstacles).result()
+
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:

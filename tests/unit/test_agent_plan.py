@@ -11,10 +11,11 @@ import pytest
 from agent.desired import DesiredPeer, Locality
 from agent.device import Changes, Device, Peer, PeerChange, Route
 from agent.keys import generate_private_key, is_due
+from agent.members import Increment
 from agent.plan import diff, next_endpoints
 from agent.recording import RecordingDevices
 from agent.surroundings import candidates
-from agent.view import Increment, NetworkView
+from agent.view import NetworkView
 from events.records import PeerRecord
 from tests.support.device_contract import a_desired, a_key
 

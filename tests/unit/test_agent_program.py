@@ -13,6 +13,8 @@ from agent.device import DeviceError, NoBackendError
 from agent.links import Links
 from agent.main import run
 from agent.notify import notify
+from agent.port_mapping.asking import Protocol
+from agent.port_mapping.notes import Note
 from agent.recording import RecordingDevices
 from agent.status import read_status, render
 from agent.store import DiskStore, Tunnel
@@ -69,6 +71,30 @@ def test_the_service_manager_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         assert manager.recv(100) == b"READY=1"
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+
+
+def test_the_status_shows_what_the_router_maps(tmp_path: Path) -> None:
+    store, model, network_id = DiskStore(tmp_path), StateModel(), uuid4()
+    machine_id = store.machine_id()
+    model.create_network(network_id, "office", "172.20.0.0/24")
+    for entry in model.assign(network_id, machine_id, "172.20.0.1"):
+        scope = ":".join(entry.subject.split(".")[1:3])
+        store.put(scope, entry.subject, entry.record.revision, entry.record.model_dump_json().encode())
+    note = Note("192.168.1.1", "192.168.1.2", 51820, "00" * 12, Protocol.PCP, "192.0.2.1:4000", 60.0, 3660.0)
+    status = read_status(store, [RecordingDevices()], 100.0, {network_id: note})
+    assert status["networks"][0]["port_mapping"] == {
+        "protocol": "PCP",
+        "endpoint": "192.0.2.1:4000",
+        "router": "192.168.1.1",
+        "since": "1970-01-01T00:01:00+00:00",
+        "until": "1970-01-01T01:01:00+00:00",
+    }
+    line = "  mapped by the router (PCP): 192.0.2.1:4000, 1970-01-01T00:01:00Z to 1970-01-01T01:01:00Z"
+    assert line in render(status).splitlines()
+    later = read_status(store, [RecordingDevices()], 3700.0, {network_id: note})
+    assert later["networks"][0]["port_mapping"] is None
+    assert "mapped" not in render(later)
+    store.close()
 
 
 def test_the_status_shows_what_is_down_too(tmp_path: Path) -> None:

@@ -43,11 +43,17 @@ def ways(*ways: tuple[UUID, ...]) -> PathRecord:
 
 @pytest.fixture
 def view() -> NetworkView:
-    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.2"), KEYS[OWN])
-    view.is_probed = True
+    view = a_view()
     for machine_id in (PEER, NORTH, SOUTH):
         view.put(a_record(machine_id))
         view.found(machine_id, f"192.0.2.{machine_id.int}:7")
+    view.present(KEYS.values())
+    return view
+
+
+def a_view() -> NetworkView:
+    view = NetworkView(NETWORK, OWN, IPv4Network("172.20.0.0/24"), IPv4Address("172.20.0.2"), KEYS[OWN])
+    view.is_probed = True
     return view
 
 
@@ -85,6 +91,15 @@ def test_the_first_way_whose_transit_is_there_is_taken_and_the_direct_path_when_
     gone = view.put_path(ways()).changes
     assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
     assert {change.public_key for change in gone.peers} == {KEYS[NORTH], KEYS[SOUTH]}
+
+
+def test_without_direct_path_and_way_it_is_tried_where_it_was_last(view: NetworkView) -> None:
+    """An agent that is stopped answers no probes, but its tunnel is there."""
+    view.found(PEER, "203.0.113.3:40000")
+    view.found(PEER, "")
+    assert view.desired("k", 1).peers[KEYS[PEER]].endpoints[0] == "203.0.113.3:40000"
+    view.put_path(ways((NORTH,)))
+    assert view.drop_path(PEER).peers[-2:] == towards(PEER, "203.0.113.3:40000")
 
 
 def test_an_address_stays_while_another_way_needs_it(view: NetworkView) -> None:
@@ -152,7 +167,7 @@ def test_another_port_is_sent_to(view: NetworkView) -> None:
 
 def test_who_draws_packets_into_a_transit_is_called_back(view: NetworkView) -> None:
     view.put_path(ways((NORTH,)))
-    peers = {KEYS[PEER]: Peer(endpoint=f"[{at(PEER, NORTH)}]:51000")}
+    peers = {KEYS[PEER]: Peer(endpoint=f"[{at(PEER, NORTH)}]:51000", last_handshake=1.0)}
     assert not view.watch(1.0, peers).changes, "it may be about to come by itself"
     assert view.watch(2.0, peers).peers == towards(PEER, "192.0.2.3:7")
     assert not view.watch(3.0, {KEYS[PEER]: Peer(endpoint="192.0.2.3:9")}).changes
@@ -166,6 +181,20 @@ def test_a_way_that_leads_nowhere_is_left(view: NetworkView) -> None:
         peers = {KEYS[PEER]: Peer(rx_bytes=100, tx_bytes=1000 * second)}
         turns += [change.endpoint for change in view.watch(float(second), peers).peers if change.endpoint]
     assert turns == [f"[{at(PEER, via)}]:51000" for via in (SOUTH, NORTH, SOUTH, NORTH)]
+
+
+def test_no_peer_is_sent_to_inside_a_mesh(view: NetworkView) -> None:
+    """Two networks whose packets travel in each other's would have them travel for ever."""
+    view.is_probed = False
+    other = IPv4Network("172.21.0.0/24"), transit_prefix(UUID(int=99))
+    view.meshes = {**view.meshes, UUID(int=99): other}
+    inside = ("172.20.0.7:7", "172.21.0.7:7", f"[{other[1][5]}]:7", f"[{at(PEER, NORTH)}]:7")
+    late = a_record(PEER).model_copy(
+        update={"machine_id": UUID(int=7), "address": IPv4Address("172.20.0.9"), "public_key": a_key()}
+    )
+    late = late.model_copy(update={"endpoints": (*inside, "192.0.2.7:7")})
+    assert [change.endpoint for change in view.put(late).peers] == ["192.0.2.7:7"]
+    assert [view.may_be(endpoint) for endpoint in (*inside, "192.0.2.7:7")] == [False] * 4 + [True]
 
 
 def test_traffic_is_more_than_keepalives_and_handshakes() -> None:

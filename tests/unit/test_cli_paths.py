@@ -174,7 +174,20 @@ def test_a_path_through_others_is_explained(wireloom: Run) -> None:
     [
         (path(EDGE, "direct", rtt_ms=10), "Directly, 10 ms round trip, since 2026-03-01 10:05:00."),
         (path(EDGE, "direct", since=None), "Directly."),
-        (path(EDGE, "none"), "Not at all, since 2026-03-01 10:05:00: there is no direct path, and no way through"),
+        (
+            path(EDGE, "none"),
+            "Not at all, since 2026-03-01 10:05:00: there is no direct path, and no way through another machine was "
+            "chosen yet.",
+        ),
+        (
+            path(EDGE, "none", events=[{"time": LATER, "kind": "choice", "sequence": 4, "text": "found no way"}]),
+            "Not at all, since 2026-03-01 10:05:00: there is no direct path, and no way through another machine.",
+        ),
+        (path(NAS, "none", rtt_ms=None), "Not at all, since 2026-03-01 10:05:00: nas-1 is offline."),
+        (
+            path(EDGE, "transit", via=[SPARE], standby=[NAS]),
+            "Through edge-2, since 2026-03-01 10:05:00. If that fails: through nas-1 (offline).",
+        ),
         (path(EDGE, "unknown", since=None), "Not known: neither has reported yet."),
         (path(NAS, "unknown", since=None), "Not known: nas-1 is offline."),
     ],
@@ -186,7 +199,14 @@ def test_every_other_kind_is_a_sentence(wireloom: Run, gateway: Gateway, found: 
 
 def test_who_tried_nothing_is_shown_so(wireloom: Run, gateway: Gateway) -> None:
     gateway.found = path(WEB, "none", reports=[said(DB, WEB, "unreachable")])
-    assert wireloom("path", "db-1", "web-1").stdout.splitlines()[-1].split() == ["db-1", "no", "none", "known"]
+    told = wireloom("path", "db-1", "web-1").stdout.splitlines()[-1].split(maxsplit=2)
+    assert told == ["db-1", "no", "knows no address to try"]
+
+
+def test_what_an_offline_machine_reported_is_marked(wireloom: Run, gateway: Gateway) -> None:
+    gateway.found = path(NAS, "none", reports=[said(NAS, DB, "direct", endpoint="203.0.113.9:41012", rtt_ms=20)])
+    told = wireloom("path", "db-1", "web-1").stdout.splitlines()[-1].split()
+    assert told == ["nas-1", "(offline)", "yes", "203.0.113.9:41012", "20", "ms"]
 
 
 def test_each_network_that_both_are_in(wireloom: Run, gateway: Gateway) -> None:

@@ -263,6 +263,19 @@ def test_a_large_scope_comes_in_pages() -> None:
     assert revisions == [number for number in range(1, count + 2) if number != 5]
 
 
+def test_long_records_come_a_few_at_once() -> None:
+    scope = Scope()
+    for number in range(1, 11):
+        tombstone = Record(revision=number, previous=number - 1, cause=1, time=START, body=None)
+        scope.put(f"s{number}", tombstone, b" " * 200_000)
+    sizes, since = [], 0
+    while since < 10:
+        reply = scope.reply("x", since)
+        sizes.append(len(reply.records))
+        since = reply.revision
+    assert sizes == [2] * 5
+
+
 def test_a_scope_forgets_what_it_replaced() -> None:
     scope = Scope()
     for number in range(1, 5001):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
 from events.errors import InvalidInputError, NotFoundError, RateLimitedError
 from events.records import LinkState, ReachRequest
@@ -32,6 +33,34 @@ def test_what_stands_for_long_is_written_again_before_it_leaves_the_stream() -> 
     assert net.ask(one, direct(two), counter=50) == ()
     net.seconds += 1
     assert len(net.ask(one, direct(two), counter=51)) == 1
+
+
+def test_since_when_outlives_the_report_that_began_it() -> None:
+    net = Net(2)
+    one, two = net.machines
+    (first,) = net.ask(one, direct(two, 10))
+    net.reach.take(1, first)
+    net.seconds += 60
+    (second,) = net.ask(one, direct(two, 20), counter=2)
+    anew = Net(0).reach
+    anew.take(2, second)
+    link = anew.link(net.id, one, two)
+    assert link is not None
+    assert link.since == first.time < second.time
+    (third,) = net.ask(one, unreachable(two), counter=3)
+    assert third.since == net.now
+
+
+def test_a_report_that_may_have_been_written_is_followed_by_another() -> None:
+    net = Net(3)
+    one, two, three = net.machines
+    net.report(one, direct(two), direct(three))
+    (lost,) = net.ask(one, unreachable(two), counter=50)
+    net.reach.doubt(lost)
+    again = net.ask(one, direct(two), direct(three), counter=51)
+    assert [event.link for event in again] == [direct(two)], "the lost one may come to stand after what is known here"
+    net.reach.written(90, again[0])
+    assert net.ask(one, direct(two), counter=52) == ()
 
 
 def test_a_whole_report_ends_what_it_does_not_name() -> None:
@@ -96,6 +125,12 @@ def test_whether_the_mirror_may_be_behind() -> None:
     assert not is_about_members(one, said.model_copy(update={"links": (direct(uuid4()),)}), net.mirror)
 
 
+@pytest.mark.parametrize("counter", [-1, 1 << 63])
+def test_a_report_has_a_number_that_counts_up(counter: int) -> None:
+    with pytest.raises(ValidationError):
+        ReachRequest(network_id=uuid4(), boot_id=uuid4(), counter=counter, links=())
+
+
 def test_too_many_reports_are_refused_for_a_while() -> None:
     net = Net(3)
     one, two, three = net.machines
@@ -106,6 +141,9 @@ def test_too_many_reports_are_refused_for_a_while() -> None:
     assert net.ask(three, direct(two)), "others are not hindered"
     net.seconds += int(PERIOD) + 1
     assert net.ask(one, direct(two), counter=REPORTS + 1), "the refused one left nothing behind"
+    for counter in range(REPORTS + 2, 2 * REPORTS + 2):
+        net.seconds -= 3600
+        assert net.ask(one, direct(two), counter=counter), "a clock that is set back hinders nobody"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +155,8 @@ def test_too_many_reports_are_refused_for_a_while() -> None:
         {"endpoint": "\x1b[2J"},
         {"tried": [("192.0.2.1:1", "caf\u00e9")]},
         {"tried": [("192.0.2.1:1", "no answer")] * 65},
+        {"state": "unreachable", "rtt": 10},
+        {"state": "unreachable", "endpoint": "192.0.2.1:1"},
     ],
 )
 def test_a_machine_cannot_report_anything_it_likes(said: dict[str, object]) -> None:

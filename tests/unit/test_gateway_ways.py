@@ -50,6 +50,18 @@ def test_the_record_names_the_way_through_others() -> None:
     assert net.way(one, two).kind == "direct"
 
 
+def test_a_pair_whose_ends_both_say_direct_is_direct_before_the_record_is_gone() -> None:
+    net = Net(3)
+    one, two, edge = net.machines
+    net.report(one, unreachable(two))
+    net.choose(one, two, (edge,))
+    net.report(one, direct(two, 10))
+    assert net.way(one, two).kind == "transit"
+    net.report(two, direct(one, 20))
+    way = net.way(one, two)
+    assert (way.kind, way.ways, way.rtt, way.since, way.record) == ("direct", (), 20, net.now, None)
+
+
 def test_an_explanation_holds_what_led_to_it() -> None:
     net = Net(3)
     one, two, edge = net.machines

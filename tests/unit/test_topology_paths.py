@@ -154,3 +154,20 @@ def test_the_cost_of_one_report_does_not_follow_the_size_of_the_network(capsys: 
         told = ", ".join(f"{cost * 1e6:.0f} µs at {size:,} members" for size, cost in costs.items())
         print(f"\n  two links change: {told}")
     assert costs[1000] < 5 * costs[100]
+
+
+def test_a_network_with_very_much_to_choose_holds_up_no_other() -> None:
+    paths = Paths()
+    crowded, quiet = sorted((uuid4(), uuid4()))
+    members = [machine(number) for number in range(60)]
+    for network in (crowded, quiet):
+        for each in members:
+            paths.member(network, each, "auto")
+    drained(paths)
+    for number, one in enumerate(members):
+        for other in members[:number]:
+            paths.link(1, report(one, other, None, crowded))
+    paths.link(2, report(members[0], members[1], None, quiet))
+    told = {change.subject for _ in range(2) for change in paths.drain(10)}
+    assert path(members[0], quiet, members[1]) in told
+    assert not paths.is_settled

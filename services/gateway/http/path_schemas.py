@@ -44,7 +44,10 @@ class Path(View):
         description="The round trip, in steps from 1 to 2,000 ms; through transit the sum of its links'.",
         examples=[20],
     )
-    since: Moment | None = Field(description="Since when it is this way; null while that is unknown.")
+    since: Moment | None = Field(
+        description="Since when it is this way; through other machines, since these or who stands by were chosen. Null "
+        "while that is unknown."
+    )
 
 
 class PathPage(View):

@@ -88,7 +88,7 @@ def _report(link: Link) -> LinkReport:
         machine_uuid=event.machine_id,
         peer_uuid=event.link.peer_id,
         state=event.link.state,
-        since=link.began.event.time,
+        since=link.since,
         rtt_ms=event.link.rtt,
         endpoint=event.link.endpoint or None,
         tried=tuple(Tried(endpoint=endpoint, result=result) for endpoint, result in event.link.tried),
