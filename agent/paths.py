@@ -125,9 +125,15 @@ class Paths:
 
     # -- what changes
 
-    def put(self, record: PathRecord) -> Turn:
-        """There are these ways to a peer, and no others."""
-        peer_id, ways = record.peer_id, tuple(self._fit(record))
+    def left_by(self, record: PathRecord) -> tuple[Way, ...]:
+        """The ways to a peer that a record names no more."""
+        named = set(self._fit(record))
+        return tuple(way for way in self.ways(record.peer_id) if way not in named)
+
+    def put(self, record: PathRecord, besides: tuple[Way, ...] = (), in_use: Way | None = None) -> Turn:
+        """There are these ways to a peer, and no others `besides`. Where several lead to one address, it goes on to
+        lead by the one in use."""
+        peer_id, ways = record.peer_id, (*self._fit(record), *besides)
         before = self._ways.pop(peer_id, ())
         for first in {way.first for way in before}:
             self._through[first].discard(peer_id)
@@ -138,8 +144,9 @@ class Paths:
         for way in ways:
             self._through.setdefault(way.first, set()).add(peer_id)
         add_addresses, remove_addresses = self._readdress(before, ways)
-        add_routes, remove_routes = self._reroute(peer_id, ways)
-        shifts = self._lead(ways, {way.peer_address for way in before})
+        ordered = (in_use, *ways) if in_use is not None and in_use in ways else ways
+        add_routes, remove_routes = self._reroute(peer_id, ordered)
+        shifts = self._lead(ordered, {way.peer_address for way in before})
         return Turn(shifts, add_addresses, remove_addresses, add_routes, remove_routes)
 
     def prefer(self, peer_id: UUID, way: Way) -> Turn:

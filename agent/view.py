@@ -17,6 +17,7 @@ from uuid import UUID
 
 from agent.desired import DEFAULT_MTU, KEEPALIVE, Desired, DesiredPeer, Locality
 from agent.device import NO_CHANGES, Changes, Peer, PeerChange, Route, merged
+from agent.lingering import Lingering
 from agent.meeting import Meetings, begins
 from agent.members import NOTHING, Increment, Member
 from agent.paths import Paths, Shift, Turn, Way, nested_mtu
@@ -63,6 +64,9 @@ class NetworkView:
         could else lead the packets of two networks round and round through each other."""
         self._astray: set[UUID] = set()
         self._silence = Silence()
+        self._lingering = Lingering()
+        self.looked_at: float | None = None
+        """When `watch` was called last."""
         self.awaited = Meetings()
         """Whom WireGuard has no endpoint of yet."""
         self._unmet: set[str] = set()
@@ -110,11 +114,23 @@ class NetworkView:
             return NOTHING
         if peer_id in self.members:
             self.members[peer_id].shunned = frozenset()
-        had_route = self._mesh_route(peer_id)
-        changes = self._obey(self.paths.put(record))
+        self._lingering.end(peer_id)
+        left = self.paths.left_by(record) if self.is_probed else ()
+        if left:
+            self._lingering.begin(record, left)
+        return Increment(self._put_ways(record, left))
+
+    def _put_ways(self, record: PathRecord, besides: tuple[Way, ...] = ()) -> Changes:
+        peer_id = record.peer_id
+        had_route, member = self._mesh_route(peer_id), self.members.get(peer_id)
+        changes = self._obey(self.paths.put(record, besides, member.way if member is not None else None))
         route = self._mesh_route(peer_id)
         moved = Changes(add_routes=route - had_route, remove_routes=had_route - route)
-        return Increment(merged(changes, moved, self._choose(peer_id)))
+        return merged(changes, moved, self._choose(peer_id))
+
+    def _end_lingering(self, peer_id: UUID) -> Changes:
+        record = self._lingering.end(peer_id)
+        return self._put_ways(record) if record is not None else NO_CHANGES
 
     def drop_path(self, peer_id: UUID) -> Increment:
         """There is no way to a peer through transit machines."""
@@ -129,9 +145,10 @@ class NetworkView:
         return Increment(self._obey(self.paths.drop_relay(peer_id)))
 
     def forget_paths(self) -> Iterator[Increment]:
-        """No ways and relays count any more."""
+        """No ways and relays count any more, from now on."""
         for peer_id in self.paths.reached():
-            yield self.drop_path(peer_id)
+            self._lingering.end(peer_id)
+            yield Increment(self._put_ways(self.paths.none(peer_id)))
         for peer_id in self.paths.relaying():
             yield self.drop_relay(peer_id)
 
@@ -172,6 +189,11 @@ class NetworkView:
         nobody for long.
         """
         self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
+        self.looked_at = now
+        settled = [
+            self._end_lingering(each) if self._lingering.is_over(now, each) else self._choose(each)
+            for each in self._lingering.peers()
+        ]
         late = [self._call(machine_id) for machine_id in self._late(now, peers)]
         astray, nested = set(), {}
         for machine_id, member in self.members.items():
@@ -184,7 +206,7 @@ class NetworkView:
         called = [self._towards(each, self.members[each].direct) for each in sorted(back)]
         changes = Changes(peers=tuple(change for pair in called for change in pair))
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
-        return Increment(merged(*late, changes, *map(self._leave_way, silent)))
+        return Increment(merged(*settled, *late, changes, *map(self._leave_way, silent)))
 
     @property
     def is_expecting(self) -> bool:
@@ -201,6 +223,8 @@ class NetworkView:
         self.is_probed = False
         for machine_id in self.awaited:
             self.awaited.over(machine_id)
+        for peer_id in self._lingering.peers():
+            self._end_lingering(peer_id)
 
     def _late(self, now: float, peers: Mapping[str, Peer]) -> Iterator[UUID]:
         """Who has been awaited for too long. Those who came are awaited no more."""
@@ -422,15 +446,22 @@ class NetworkView:
             peers=peers,
         )
 
+    def is_held(self, machine_id: UUID) -> bool:
+        """Whether the way in use stays so for now, although it is named no more."""
+        way = self.members[machine_id].way
+        return way is not None and self._lingering.holds(self.looked_at, machine_id, way)
+
     def _way(self, machine_id: UUID) -> Way | None:
         """The way that a member's packets should go, where it is not reached directly: the first whose first transit
         machine is not lost and that has not proved to lead nowhere; the first of all where there is none."""
         if self.members[machine_id].direct:
             return None
-        ways, shunned = self.paths.ways(machine_id), self.members[machine_id].shunned
+        member, ways = self.members[machine_id], self.paths.ways(machine_id)
+        if member.way is not None and self.is_held(machine_id):
+            ways = (member.way, *ways)
         for way in ways:
             transit = self.members.get(way.first)
-            if transit is not None and not transit.is_lost and way not in shunned:
+            if transit is not None and not transit.is_lost and way not in member.shunned:
                 return way
         return ways[0] if ways else None
 

@@ -7,7 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from agent.device import Changes, Peer, PeerChange, Route
+from agent.device import Changes, Peer, PeerChange, Route, merged
+from agent.lingering import LINGER, OVERLAP
+from agent.members import Increment
 from agent.plan import diff
 from agent.recording import RecordingDevices
 from agent.traffic import QUIET_AFTER, SILENT_AFTER, Silence, Traffic
@@ -57,6 +59,12 @@ def a_view() -> NetworkView:
     return view
 
 
+def after_a_while(view: NetworkView, increment: Increment) -> Changes:
+    """What changes until ways that are named no more are gone."""
+    begin = view.looked_at or 0.0
+    return merged(increment.changes, *(view.watch(begin + seconds, {}).changes for seconds in (1, 1 + LINGER)))
+
+
 def towards(machine_id: UUID, endpoint: str) -> tuple[PeerChange, PeerChange]:
     key = KEYS[machine_id]
     return PeerChange(key, endpoint=endpoint, keepalive=0), PeerChange(key, keepalive=25)
@@ -88,7 +96,7 @@ def test_the_first_way_whose_transit_is_there_is_taken_and_the_direct_path_when_
         *towards(PEER, f"[{at(PEER, NORTH)}]:51000"),
     )
     assert view.found(PEER, "192.0.2.3:9").peers == towards(PEER, "192.0.2.3:9")
-    gone = view.put_path(ways()).changes
+    gone = after_a_while(view, view.put_path(ways()))
     assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
     assert {change.public_key for change in gone.peers} == {KEYS[NORTH], KEYS[SOUTH]}
 
@@ -99,15 +107,15 @@ def test_without_direct_path_and_way_it_is_tried_where_it_was_last(view: Network
     view.found(PEER, "")
     assert view.desired("k", 1).peers[KEYS[PEER]].endpoints[0] == "203.0.113.3:40000"
     view.put_path(ways((NORTH,)))
-    assert view.drop_path(PEER).peers[-2:] == towards(PEER, "203.0.113.3:40000")
+    assert after_a_while(view, view.drop_path(PEER)).peers[-2:] == towards(PEER, "203.0.113.3:40000")
 
 
 def test_an_address_stays_while_another_way_needs_it(view: NetworkView) -> None:
     view.put_path(ways((NORTH,)))
     other = PathRecord(network_id=NETWORK, machine_id=OWN, peer_id=SOUTH, ways=((NORTH,),))
     assert not view.put_path(other).changes.add_addresses
-    assert not view.drop_path(PEER).changes.remove_addresses
-    assert view.drop_path(SOUTH).changes.remove_addresses == {f"{at(OWN, NORTH)}/128"}
+    assert not after_a_while(view, view.drop_path(PEER)).remove_addresses
+    assert after_a_while(view, view.drop_path(SOUTH)).remove_addresses == {f"{at(OWN, NORTH)}/128"}
 
 
 def test_a_way_through_two_leads_to_the_address_at_the_second(view: NetworkView) -> None:
@@ -130,6 +138,45 @@ def test_two_ways_to_one_address_lead_to_the_one_in_use(view: NetworkView) -> No
     assert moved.peers[0] == PeerChange(KEYS[SOUTH], add_allowed_ips=frozenset({allowed}))
     assert moved.add_routes == {Route(allowed, source=at(OWN, SOUTH))}
     assert moved.remove_routes == {Route(allowed, source=at(OWN, NORTH))}
+
+
+def test_the_same_ways_again_leave_the_one_in_use(view: NetworkView) -> None:
+    far = UUID(int=9)
+    view.put_path(ways((NORTH, far), (SOUTH, far)))
+    view.found(PEER, "")
+    view.found(NORTH, "")
+    assert not view.put_path(ways((NORTH, far), (SOUTH, far))).changes
+
+
+def test_a_way_that_is_named_no_more_stays_for_a_moment(view: NetworkView) -> None:
+    """The other end hears of it at another moment, and packets are under way."""
+    view.put_path(ways((NORTH,)))
+    view.found(PEER, "")
+    view.watch(1.0, {})
+    overlapping = view.put_path(ways((SOUTH,))).changes
+    assert overlapping.add_addresses == {f"{at(OWN, SOUTH)}/128"}
+    assert not overlapping.remove_addresses
+    assert not [change for change in overlapping.peers if change.endpoint]
+    assert not view.watch(2.0, {}).changes
+    assert view.watch(2.0 + OVERLAP, {}).peers == towards(PEER, f"[{at(PEER, SOUTH)}]:51000")
+    gone = view.watch(2.0 + LINGER, {}).changes
+    assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128"}
+    assert view.desired("k", 1).transit_addresses == {f"{at(OWN, SOUTH)}/128"}
+
+
+def test_a_way_that_is_named_no_more_and_lost_is_left_at_once(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,)))
+    view.found(PEER, "")
+    view.found(NORTH, "")
+    assert view.put_path(ways((SOUTH,))).peers[-2:] == towards(PEER, f"[{at(PEER, SOUTH)}]:51000")
+
+
+def test_what_must_not_be_used_any_more_goes_at_once(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,)))
+    view.put_path(ways((SOUTH,)))
+    removed = {address for increment in view.forget_paths() for address in increment.changes.remove_addresses}
+    assert removed == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
+    assert not view.watch(1.0, {}).changes
 
 
 def test_a_transit_knows_each_peer_by_its_address_here_and_what_lies_behind(view: NetworkView) -> None:
