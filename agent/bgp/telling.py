@@ -75,6 +75,7 @@ def packed(due: Mapping[Hashable, State], *, is_whole: bool) -> tuple[dict[Hasha
 
 
 def established(network_id: UUID, seen: Observation) -> int:
-    """How many sessions a network has that work."""
+    """How many sessions a network has that work. Two reflectors, each the other's client, may have two: for one."""
     observed = seen.networks.get(network_id)
-    return sum(session.state == "established" for session in observed.sessions) if observed else 0
+    sessions = observed.sessions if observed is not None else ()
+    return len({(each.peer_id, each.purpose == "mesh") for each in sessions if each.state == "established"})

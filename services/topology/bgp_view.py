@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from uuid import UUID
 
 import orjson
@@ -19,6 +20,9 @@ from events.state import decode_record
 from events.subjects import BGP_STREAM, REACH_STREAM, STATE_STREAM
 from services.topology.bgp_core import Settings
 from services.topology.bgp_sight import Sight
+
+_uuid = lru_cache(maxsize=50_000)(UUID)
+"""The same few ids stand in very many reports."""
 
 _KINDS: dict[str, SessionKind] = {"mesh": "mesh", "client": "client", "reflector": "reflector"}
 
@@ -66,25 +70,25 @@ class View:
     def _take_record(self, subject: str, payload: bytes) -> None:
         match subject.split("."):
             case _, "network", network, "info":
-                self._network(UUID(network), payload)
+                self._network(_uuid(network), payload)
             case _, "network", network, "peer", machine:
                 is_member = orjson.loads(payload)["body"] is not None
-                self._of(network).sight.member(UUID(machine), is_member=is_member)
+                self._of(network).sight.member(_uuid(machine), is_member=is_member)
 
     def _take_report(self, subject: str, payload: bytes) -> None:
         match subject.split("."):
             case "reach", network, machine, peer:
                 is_direct = orjson.loads(payload)["link"]["state"] == "direct"
-                self._of(network).sight.link(UUID(machine), UUID(peer), is_direct=is_direct)
+                self._of(network).sight.link(_uuid(machine), _uuid(peer), is_direct=is_direct)
             case "bgp", network, machine, "speaker":
-                self._of(network).sight.speaker(UUID(machine), orjson.loads(payload)["state"]["state"])
+                self._of(network).sight.speaker(_uuid(machine), orjson.loads(payload)["state"]["state"])
             case "bgp", network, machine, "session", peer, kind if kind in _KINDS:
                 is_established = orjson.loads(payload)["state"]["state"] == "established"
-                ends = UUID(machine), UUID(peer)
+                ends = _uuid(machine), _uuid(peer)
                 self._of(network).sight.session(*ends, _KINDS[kind], is_established=is_established)
 
     def _of(self, network: str) -> Seen:
-        network_id = UUID(network)
+        network_id = _uuid(network)
         self.changed.add(network_id)
         return self.networks.setdefault(network_id, Seen())
 

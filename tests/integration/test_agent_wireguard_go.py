@@ -80,6 +80,11 @@ class TestWireguardGoDevices(DeviceContract):
                 devices.apply(interface, diff(a_desired(listen_port=51777), None, time.time()))
             self.set_right(devices, interface, a_desired(listen_port=51778))
 
+    def test_a_virtual_ip_is_not_what_the_machine_sends_from(self, devices: Inside, interface: str) -> None:
+        self.set_right(devices, interface, a_desired(vips=frozenset({"10.0.0.1/32"})))
+        route = command("ip", "route", "get", "172.20.0.2", namespace=devices.namespace)
+        assert " src 172.20.0.1 " in route
+
     def test_edits_by_others_are_repaired(self, devices: Inside, interface: str) -> None:
         desired = a_desired()
         self.set_right(devices, interface, desired)

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from events.subjects import bgp_plan
 from events.trust.keys import fingerprint, generate
-from events.trust.signing import Verifier
+from events.trust.signing import Verifier, signed_with
 from services.cli.identity import write_private
 from services.topology.service import serve
 from services.topology.settings import Settings
+from tests.support.bgp_fleet import Fleet
 from tests.support.path_watch import PathWatch
 from tests.support.secured import SecuredBus, secured_bus
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -89,4 +92,31 @@ async def test_every_path_is_signed_and_signed_anew_unchanged(bus: SecuredBus, w
             await watch.random_report(machines)
         await watch.settled(newer)
         await genuine(bus, watch)
+    assert "Violation" not in bus.server.log_path.read_text(), "the service may do what it does"
+
+
+async def test_a_bgp_plan_is_signed_and_signed_anew_unchanged(bus: SecuredBus) -> None:
+    async with (
+        bus.connected("topology") as topology,
+        bus.connected("gateway") as gateway,
+        bus.connected("allocator") as allocator,
+    ):
+        fleet = Fleet(topology, gateway, allocator)
+        await fleet.prepare()
+        async with service(bus):
+            await fleet.join(2)
+            fleet.history.set_route_reflector_mode(fleet.network, True)
+            await fleet.log()
+            await fleet.becomes("switching", 2)
+            before, _ = await fleet.standing()
+            new = rotate(bus)
+
+            async def is_signed_anew() -> bool:
+                return signed_with((await fleet.standing())[1]) == new
+
+            await wait_until(is_signed_anew, what="the plan is signed anew")
+            payload, signature = await fleet.standing()
+            assert payload == before, "not a byte but the signature"
+            verifier = Verifier(bus.identity.public.root, bus.identity.ring())
+            assert verifier.is_genuine(bgp_plan(fleet.network), payload, signature)
     assert "Violation" not in bus.server.log_path.read_text(), "the service may do what it does"

@@ -149,11 +149,16 @@ def sessions(machine: Machine) -> tuple[int, int]:
 
 def await_sessions(mesh: Mesh, planned: list[int]) -> None:
     """Wait until all sessions stand that shall: so many at each machine, in order."""
-    wait_for(
-        lambda: sorted(map(sessions, (mesh.lab.machines[name] for name in FIVE))) == [(each, each) for each in planned],
-        20,
-        f"{planned} sessions",
-    )
+    found: list[tuple[int, int]] = []
+
+    def stand() -> bool:
+        found[:] = map(sessions, (mesh.lab.machines[name] for name in FIVE))
+        return sorted(found) == [(each, each) for each in planned]
+
+    try:
+        wait_for(stand, 20, f"{planned} sessions")
+    except LabError as error:
+        raise LabError(f"{error} There are {found}.") from error
 
 
 def test_a_machine_passes_on_to_its_prefixes_and_nowhere_else(mesh: Mesh, host: Machine) -> None:

@@ -71,6 +71,16 @@ class DeviceContract:
         assert {peer.endpoint for peer in actual.peers.values()} == {"192.0.2.2:51820", "[2001:db8::3]:51821", None}
         assert {peer.keepalive for peer in actual.peers.values()} == {25}
 
+    def test_its_own_packets_are_marked(self, devices: Devices, interface: str) -> None:
+        desired = a_desired(mark=20179)
+        assert self.set_right(devices, interface, desired).mark == 20179
+        assert self.set_right(devices, interface, replace(desired, mark=0)).mark == 0
+
+    def test_virtual_ips_come_and_go(self, devices: Devices, interface: str) -> None:
+        desired = a_desired(vips=frozenset({"10.0.0.1/32"}))
+        assert self.set_right(devices, interface, desired).addresses == {"172.20.0.1/32", "10.0.0.1/32"}
+        assert self.set_right(devices, interface, replace(desired, vips=frozenset())).addresses == {"172.20.0.1/32"}
+
     def test_removing_takes_all_away(self, devices: Devices, interface: str) -> None:
         self.set_right(devices, interface, a_desired())
         devices.remove(interface)

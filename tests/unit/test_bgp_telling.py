@@ -99,3 +99,8 @@ def test_sessions_of_each_purpose_stand_side_by_side() -> None:
     both = (session(2), session(2, purpose="client"))
     seen = Observation(RUNNING, {NET: NetworkObservation(both)})
     assert len({key_of(state) for state in states_of(replace(INTENT, stage="switching"), seen, ())}) == 4
+
+
+def test_two_reflectors_sessions_with_each_other_count_as_one() -> None:
+    both = (session(2, purpose="client"), session(2, purpose="reflector"), session(2), session(3, state="active"))
+    assert established(NET, Observation(RUNNING, {NET: NetworkObservation(both)})) == 2
