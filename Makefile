@@ -64,7 +64,7 @@ check: setup ## Lint, formatting, types and import arrows
 
 bench: setup ## Measure against floors of the same run; writes build/bench.json (ARGS=join for one)
 	@mkdir -p build
-	@$(BIN)/python -m benchmarks $(ARGS) 2>build/bench.log || { tail -n 30 build/bench.log; exit 1; }
+	@$(ROOT) $(BIN)/python -m benchmarks $(ARGS) 2>build/bench.log || { tail -n 30 build/bench.log; exit 1; }
 
 lock: setup ## Renew constraints.txt from pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

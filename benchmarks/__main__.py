@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import allocation, commands, join, paths, replay
+from benchmarks import allocation, bgp, commands, join, paths, replay
 from benchmarks.result import Result, show, write
 
 BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
     "join": join.run,
     "replay": replay.run,
     "paths": paths.run,
+    "bgp": bgp.run,
 }
 OUTPUT = Path("build/bench.json")
 
