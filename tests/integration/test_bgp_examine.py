@@ -17,6 +17,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
+from hpack import Encoder
 
 from agent.bgp.checks import Checks
 from agent.bgp.examine import examine
@@ -156,7 +157,7 @@ class HealthService:
     async def check(self, stream: Stream[bytes, bytes]) -> None:
         request = await stream.recv_message()
         if request not in self.statuses:
-            raise GRPCError(Status.NOT_FOUND, "unknown service")
+            raise GRPCError(Status.NOT_FOUND, "what is said here is not told to others: \x1b[31m")
         await stream.send_message(self.statuses[request])
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -177,7 +178,7 @@ async def test_grpc_asks_for_a_service(kind: HealthCheckType, tls: ssl.SSLContex
         assert await examine(check(kind, f"{VIP}:{port}/db"), VIP) == "it says that it is not serving (status 2)"
         assert await examine(check(kind, f":{port}/lazy"), VIP) == "it says that it is not serving (status 0)"
         missing = await examine(check(kind, f":{port}/other"), VIP)
-        assert missing == "it answers with gRPC status NOT_FOUND: unknown service"
+        assert missing == "it answers with gRPC status NOT_FOUND"
     finally:
         server.close()
         await server.wait_closed()
@@ -187,6 +188,41 @@ async def test_grpc_asks_for_a_service(kind: HealthCheckType, tls: ssl.SSLContex
 async def test_what_is_no_grpc_server_fails() -> None:
     async with serving(saying(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         assert await examine(check("grpc", f":{port}"), VIP) != ""
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def headers(*fields: tuple[str, str]) -> bytes:
+    return frame(1, 4, 1, Encoder().encode(list(fields)))
+
+
+HEAD = headers((":status", "200"), ("content-type", "application/grpc+proto"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + frame(0, 1, 1, b"\0\0\0\0\x64\x08\x01"),
+        HEAD + frame(0, 1, 1, b"\1\0\0\0\2\x08\x01"),
+        headers(("content-type", "application/grpc+proto")),
+        headers((":status", "200")) + frame(0, 1, 1, b""),
+    ],
+    ids=["shorter than it says", "compressed", "without a status", "without a type"],
+)
+async def test_a_grpc_server_that_answers_wrongly_only_fails(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(4, 0, 0, b"") + answer)
+        await writer.drain()
+        await reader.read()
+
+    async with serving(serve) as port:
+        assert await examine(check("grpc", f":{port}"), VIP) in {
+            "what answers does not speak gRPC",
+            "it answers with gRPC status UNKNOWN",
+        }
 
 
 @pytest.fixture
