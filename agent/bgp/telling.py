@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import islice
 from uuid import UUID
 
 from agent.bgp.intent import NetworkIntent
 from agent.bgp.observed import Observation
-from events.records import RibState, SessionState, SpeakerState, VipHealth
+from events.records import RibRoute, RibState, SessionState, SpeakerState, VipHealth
 
 State = SpeakerState | SessionState | RibState
 
@@ -17,9 +18,13 @@ MAX_BYTES = 44 * 1024
 """So large is a report, at most: the bus takes 64 KiB from a machine."""
 
 _ROUTES_IN_PART = 100
+_BYTES_IN_PART = MAX_BYTES - 2 * 1024
+"""Routes may carry so much that fewer go into a part: no machine is to fill the reports of another."""
 _MAX_PARTS = 20
 _MAX_ANNOUNCED = 500
 _MAX_VIPS = 200
+_MAX_REASONS = 12_000
+"""Characters that the reasons why virtual IPs are not healthy have together, at most."""
 
 
 def states_of(
@@ -30,7 +35,7 @@ def states_of(
     yield seen.speaker.model_copy(
         update={
             "announced": tuple(each.prefix for each in network.announced)[:_MAX_ANNOUNCED] if is_running else (),
-            "vips": vips[:_MAX_VIPS],
+            "vips": tuple(_shortened(vips[:_MAX_VIPS])),
             "reason": seen.speaker.reason or hindrance,
         }
     )
@@ -38,10 +43,28 @@ def states_of(
     if observed is None:
         return
     yield from observed.sessions
-    parts = [observed.rib[start : start + _ROUTES_IN_PART] for start in range(0, len(observed.rib), _ROUTES_IN_PART)]
-    shown = parts[:_MAX_PARTS] or [()]
+    shown = list(islice(_parts(observed.rib), _MAX_PARTS)) or [()]
     for number, routes in enumerate(shown):
         yield RibState(part=number, parts=len(shown), total=len(observed.rib), routes=routes)
+
+
+def _shortened(vips: tuple[VipHealth, ...]) -> Iterator[VipHealth]:
+    for vip in vips:
+        yield vip.model_copy(update={"reason": vip.reason[: _MAX_REASONS // len(vips)]})
+
+
+def _parts(routes: Iterable[RibRoute]) -> Iterator[tuple[RibRoute, ...]]:
+    part: list[RibRoute] = []
+    size = 0
+    for route in routes:
+        length = len(route.model_dump_json()) + 1
+        if part and (len(part) == _ROUTES_IN_PART or size + length > _BYTES_IN_PART):
+            yield tuple(part)
+            part, size = [], 0
+        part.append(route)
+        size += length
+    if part:
+        yield tuple(part)
 
 
 def key_of(state: State) -> Hashable:

@@ -68,6 +68,27 @@ def test_a_large_rib_is_told_in_parts_that_a_message_can_hold() -> None:
     assert max(len(part.model_dump_json()) for part in parts) < MAX_BYTES
 
 
+def test_no_machine_fills_the_reports_of_another_with_what_its_routes_carry() -> None:
+    laden = {"as_path": (4_294_967_295,) * 50, "communities": ("65535:65535",) * 50}
+    routes = tuple(route(number).model_copy(update=laden) for number in range(300))
+    seen = Observation(RUNNING, {NET: NetworkObservation(rib=routes)})
+    states = {key_of(state): state for state in states_of(INTENT, seen, ())}
+    parts = [state for state in states.values() if isinstance(state, RibState)]
+    assert sum(len(part.routes) for part in parts) == 300
+    assert {part.parts for part in parts} == {len(parts)}
+    while states:
+        chosen, _ = packed(states, is_whole=False)
+        assert sum(len(state.model_dump_json()) for state in chosen.values()) <= MAX_BYTES
+        states = {key: state for key, state in states.items() if key not in chosen}
+
+
+def test_a_speaker_fits_into_a_report_also_if_nothing_is_healthy_and_much_is_announced() -> None:
+    vips = tuple(VipHealth(vip_id=UUID(int=n), healthy=False, since=NOW, reason="x" * 300) for n in range(200))
+    much = replace(INTENT, announced=tuple(Announced(route(number).prefix) for number in range(500)))
+    (speaker,) = states_of(much, Observation(RUNNING), vips)
+    assert len(speaker.model_dump_json()) < MAX_BYTES
+
+
 def test_only_of_a_session_the_end_is_told() -> None:
     assert gone(session(2)) == session(2, state="gone")
     assert gone(RUNNING) is None
