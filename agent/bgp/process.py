@@ -81,9 +81,16 @@ class Bird:
 
     async def place(self, configuration: str) -> None:
         """Put a configuration in place, for the next start or `configure`. Raises RefusedError if BIRD finds a fault in
-        it; nothing is changed then."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.folder / _NEXT).write_text(configuration)
+        it, or cannot be asked; nothing is changed then."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.folder / _NEXT).write_text(configuration)
+            await self._check()
+            (self.folder / _NEXT).replace(self.folder / _CONFIGURATION)
+        except OSError as error:  # no room on the disk, or no BIRD any more
+            raise RefusedError(f"Cannot put {_CONFIGURATION} in place: {error}.") from error
+
+    async def _check(self) -> None:
         checking = await asyncio.create_subprocess_exec(
             PROGRAM,
             "-p",
@@ -105,7 +112,6 @@ class Bird:
         if checking.returncode != 0:
             words = said.decode(errors="replace").strip()
             raise RefusedError(f"BIRD refuses its configuration: {words or checking.returncode}.")
-        (self.folder / _NEXT).replace(self.folder / _CONFIGURATION)
 
     async def start(self, recover: bool) -> int:
         """Start it, and return its process once it answers. With `recover` it leaves the kernel's routes alone until
@@ -125,9 +131,9 @@ class Bird:
         return pid
 
     def _spawn(self, recover: bool) -> int:
-        (self.folder / _WORDS).unlink(missing_ok=True)
         arguments = [PROGRAM, "-f", "-c", _CONFIGURATION, "-s", _SOCKET, "-P", _PID, *(["-R"] if recover else [])]
         try:
+            (self.folder / _WORDS).unlink(missing_ok=True)
             # Not a `Popen`: that wants its process to end before it does.
             return os.posix_spawnp(
                 "env",

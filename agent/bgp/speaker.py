@@ -92,7 +92,7 @@ class Speaker:
                 await self._bird.stop()
                 self._observation, self._revive = None, False
                 await self._wait(None)
-            elif not Bird.is_installed():
+            elif not Bird.is_installed() and await self._bird.find() is None:
                 self._tell("off", HOW_TO_INSTALL)
                 await self._wait(_LONG_GLANCE)
             else:

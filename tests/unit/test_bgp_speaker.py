@@ -149,3 +149,18 @@ async def test_a_bird_that_ends_at_once_is_an_error_with_its_last_words(tmp_path
         await bird.start(recover=False)
     assert await bird.find() is None
     await bird.stop()
+
+
+async def test_a_bird_that_cannot_be_asked_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bird = Bird(tmp_path / "run")
+    await bird.place(FINE)
+    monkeypatch.setattr(process, "PROGRAM", "no-such-bird")  # it was removed while it runs
+    with pytest.raises(RefusedError, match="no-such-bird"):
+        await bird.place(FINE + "router id 1.2.3.4;\n")
+    assert bird.configuration() == FINE
+
+
+async def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("no folder")
+    with pytest.raises(RefusedError, match=r"bird\.conf"):
+        await Bird(tmp_path / "run").place(FINE)
