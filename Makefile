@@ -37,7 +37,7 @@ test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
 else
-	@$(ROOT) $(BIN)/python -m pytest -m "not lab" -n auto --dist loadfile
+	@$(ROOT) $(BIN)/python -m pytest -m "not lab" -n auto --dist loadfile --no-loadscope-reorder
 	@$(ROOT) $(BIN)/python -m pytest -m lab
 endif
 

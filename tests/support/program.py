@@ -34,8 +34,10 @@ def free_port() -> int:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """This process's environment without what would set Wireloom up or sign in, and with `values`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WIRELOOM_", "NATS_"))}
+    """This process's environment without what would set Wireloom up or sign in, or give it a terminal's width, and with
+    `values`."""
+    unwanted = ("WIRELOOM_", "NATS_", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return kept | {"TZ": "UTC", "XDG_CONFIG_HOME": "/nonexistent"} | values
 
 
