@@ -60,8 +60,8 @@ class _Stepping:
         self._sight = sight
         self._now = now
         self._age = age
-        self._live = sight.live(now)
         self._present = sight.bits(plan.reflectors) & sight.members
+        self._live = sight.live(now, self._present)
         self._wanted = self._choose(settings.pinned) if settings.with_reflectors else 0
         self._with_reflectors = settings.with_reflectors
 
@@ -114,8 +114,10 @@ class _Stepping:
 
     def _is_ready(self, wanted: Machines) -> bool:
         """Whether all that are alive have sessions with these reflectors: each with all of them, or if that takes too
-        long each with one of them; these with each other in any case."""
-        for number in each(self._live):
+        long each with one of them; these with each other in any case. Who reaches nobody cannot have any."""
+        joined = self._live & ~self._sight.lonely(self._live)
+        wanted &= joined
+        for number in each(joined):
             lacking = self._sight.lacks(number, wanted)
             is_reflector = wanted >> number & 1
             if lacking and (is_reflector or self._age < PATIENCE or lacking == wanted):

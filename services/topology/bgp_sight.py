@@ -29,6 +29,8 @@ class Sight:
         """Each machine's id, by its number."""
         self.members: Machines = 0
         self._numbers: dict[UUID, int] = {}
+        self._told: Machines = 0
+        """Those whose speaker was told of."""
         self._running: Machines = 0
         self._failed: Machines = 0
         """Speakers that ran and do not now, but are meant to."""
@@ -58,6 +60,7 @@ class Sight:
     def speaker(self, machine_id: UUID, state: str) -> None:
         """A machine's speaker is `running`, `off` or `failed`."""
         number = self.number(machine_id)
+        self._told |= 1 << number
         self._running = _with(self._running, number, is_in=state == "running")
         self._failed = _with(self._failed, number, is_in=state == "failed")
 
@@ -95,15 +98,20 @@ class Sight:
     def look(self, now: datetime) -> datetime | None:
         """Note who seems to be gone as of now, and who does not any more; when to look again, if nothing is told."""
         speaking = (self._running | self._failed) & self.members
-        gone = (self._failed | self._unheard()) & speaking
+        gone = (self._failed | self._unheard()) & self.members
         _note(self._seems_gone, gone, now)
         _note(self._seems_remote, self._remote(speaking & ~gone), now)
         due = [since + GONE_AFTER for since in (*self._seems_gone.values(), *self._seems_remote.values())]
         return min((moment for moment in due if moment > now), default=None)
 
-    def live(self, now: datetime) -> Machines:
-        """The members that run a speaker, and are not gone."""
-        return (self._running | self._failed) & self.members & ~_since_long(self._seems_gone, now)
+    def live(self, now: datetime, presumed: Machines) -> Machines:
+        """The members that run a speaker, and are not gone. Of whose speaker nothing was told (any more), it runs if
+        they are `presumed` to have one, or somebody has an established session with it."""
+        for sessions in self._sessions.values():
+            for peers in sessions.values():
+                presumed |= peers
+        speaking = self._running | self._failed | (presumed & ~self._told)
+        return speaking & self.members & ~_since_long(self._seems_gone, now)
 
     def remote(self, now: datetime) -> Machines:
         """The members that most others have not reached directly for long."""
@@ -126,24 +134,42 @@ class Sight:
         """The reflectors of which a machine is no client with a session that is established, but for itself."""
         return reflectors & ~self._sessions["client"][number] & ~(1 << number)
 
+    def lonely(self, machines: Machines) -> Machines:
+        """Those of these that say that they reach none of the others directly."""
+        return sum(1 << number for number in each(machines) if not machines & ~(1 << number) & ~self._far.by[number])
+
+    def _apart(self, number: int) -> Machines:
+        """To whom a machine has no direct link, as one end says at least."""
+        return self._far.by[number] | self._far.of[number]
+
     def _direct(self, number: int) -> Machines:
         """To whom a machine has direct links: neither end says otherwise, and one says so."""
         near = self._near.by[number] | self._near.of[number]
-        return near & ~(self._far.by[number] | self._far.of[number])
+        return near & ~self._apart(number)
 
     def _unheard(self) -> Machines:
-        """Those of whom nothing is heard: somebody does not reach them while they go on saying otherwise, for they say
-        nothing, and nobody who does speak reaches them."""
-        silent = sum(
-            1 << number for number in each(self.members) if self._far.of[number] & ~self._far.by[number] & self.members
-        )
-        speaking = self.members & ~silent
-        return sum(1 << number for number in each(silent) if not self._direct(number) & speaking)
+        """Those of whom nothing is heard. What counts is who says that he does not reach them, while they go on saying
+        otherwise, for they say nothing; and who says that he does. What those say who are unheard themselves counts
+        not.
+
+        One member alone must not make others seem gone whom somebody reaches: it may tell what is not so.
+        """
+        unheard, before = 0, -1
+        while unheard != before:
+            before, speaking = unheard, self.members & ~unheard
+            for number in each(speaking):
+                missing = (self._far.of[number] & ~self._far.by[number] & speaking).bit_count()
+                if not missing:
+                    continue
+                reaching = (self._near.of[number] & speaking).bit_count()
+                if not reaching or (missing > 1 and 2 * missing >= reaching):
+                    unheard |= 1 << number
+        return unheard
 
     def _remote(self, machines: Machines) -> Machines:
         found = 0
         for number in each(machines):
-            far = (self._far.by[number] | self._far.of[number]) & machines
+            far = self._apart(number) & machines
             if 2 * far.bit_count() > machines.bit_count() - 1:
                 found |= 1 << number
         return found
@@ -157,7 +183,7 @@ class Sight:
                 island |= edge
                 around = 0
                 for number in each(edge):
-                    around |= ~(self._far.by[number] | self._far.of[number])
+                    around |= ~self._apart(number)
                 edge = around & machines & ~island
             yield island
             left &= ~island
