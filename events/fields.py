@@ -130,7 +130,10 @@ def join_endpoint(address: IPv4Address | IPv6Address, port: int) -> str:
 def _to_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time is in the years 1 to 9999, also in UTC") from error
 
 
 def _utc_text(moment: datetime) -> str:

@@ -478,6 +478,10 @@ class SpeakerState(Tolerant):
     vips: Annotated[tuple[VipHealth, ...], Field(max_length=200)] = ()
 
 
+ReportedNumber = Annotated[int, Field(ge=0, lt=1 << 32)]
+"""A number that a machine reports. Nobody who reads it later can do with one without bounds."""
+
+
 class SessionState(Tolerant):
     """One BGP session, as one of its ends finds it."""
 
@@ -488,9 +492,9 @@ class SessionState(Tolerant):
     state: Literal["idle", "connect", "active", "opensent", "openconfirm", "established", "gone"]
     """As in RFC 4271, section 8.2.2; `gone` where it is not meant to be any more."""
     since: Moment
-    imported: int = 0
+    imported: ReportedNumber = 0
     """How many prefixes were taken in from the other end."""
-    exported: int = 0
+    exported: ReportedNumber = 0
     error: Annotated[str, Field(max_length=200)] = ""
     """Why it last went down."""
 
@@ -503,9 +507,9 @@ class RibRoute(Tolerant):
     """None where the machine itself announces it."""
     best: bool
     """Whether it is the one in use."""
-    local_pref: int
-    med: int | None = None
-    as_path: Annotated[tuple[int, ...], Field(max_length=50)] = ()
+    local_pref: ReportedNumber
+    med: ReportedNumber | None = None
+    as_path: Annotated[tuple[ReportedNumber, ...], Field(max_length=50)] = ()
     communities: Annotated[tuple[str, ...], Field(max_length=50)] = ()
     since: Moment
 
@@ -517,7 +521,7 @@ class RibState(Tolerant):
 
     part: Annotated[int, Field(ge=0, lt=20)]
     parts: Annotated[int, Field(ge=1, le=20)]
-    total: int
+    total: ReportedNumber
     """How many routes there are, also beyond those that are reported."""
     routes: Annotated[tuple[RibRoute, ...], Field(max_length=250)]
 
@@ -530,7 +534,7 @@ class BgpRequest(Tolerant):
 
     network_id: UUID
     boot_id: UUID
-    counter: int
+    counter: Annotated[int, Field(ge=0, lt=1 << 63)]
     """Rises with every report of one boot: a report that is not newer is refused."""
     whole: bool = False
     """These are all the sessions that there are: what was reported before and is not among them counts no more."""

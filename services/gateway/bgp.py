@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -25,6 +25,8 @@ REPEATED_AFTER = timedelta(days=5)
 within a week."""
 
 _MAX_COMMUNITY = 40
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+"""Nothing that machines tell of is older."""
 
 _State = TypeVar("_State", SpeakerState, SessionState, RibState)
 _Place = tuple[UUID, UUID]
@@ -183,17 +185,16 @@ def tells_of_members(machine_id: UUID, request: BgpRequest, mirror: Mirror) -> b
 
 
 def _sensible(state: SpeakerState | SessionState | RibState, now: datetime) -> SpeakerState | SessionState | RibState:
-    """What a machine says, as it can be shown to people: it gets no control characters and no times to come."""
+    """What a machine says, as it can be shown to people: it gets no control characters, no times to come,
+    and none that no clock of its can have shown."""
     if isinstance(state, SpeakerState):
         vips = tuple(
-            vip.model_copy(update={"reason": _plain(vip.reason), "since": min(vip.since, now)}) for vip in state.vips
+            vip.model_copy(update={"reason": _plain(vip.reason), "since": _past(vip.since, now)}) for vip in state.vips
         )
         update = {"reason": _plain(state.reason), "version": _plain(state.version), "vips": vips}
-        return state.model_copy(update={**update, "since": min(state.since, now)})
+        return state.model_copy(update={**update, "since": _past(state.since, now)})
     if isinstance(state, SessionState):
-        if min(state.imported, state.exported) < 0:
-            raise InvalidInputError("There cannot be fewer than no prefixes.", hint="Count them.", field="states")
-        return state.model_copy(update={"error": _plain(state.error), "since": min(state.since, now)})
+        return state.model_copy(update={"error": _plain(state.error), "since": _past(state.since, now)})
     if state.part >= state.parts:
         raise InvalidInputError(
             "A part's number is lower than the number of parts.", hint="Count from 0.", field="part"
@@ -201,8 +202,12 @@ def _sensible(state: SpeakerState | SessionState | RibState, now: datetime) -> S
     for text in (community for route in state.routes for community in route.communities):
         if len(text) > _MAX_COMMUNITY or not text.isprintable():
             raise InvalidInputError("A community cannot be shown.", hint="Write it as 65000:100.", field="communities")
-    routes = tuple(route.model_copy(update={"since": min(route.since, now)}) for route in state.routes)
+    routes = tuple(route.model_copy(update={"since": _past(route.since, now)}) for route in state.routes)
     return state.model_copy(update={"routes": routes})
+
+
+def _past(moment: datetime, now: datetime) -> datetime:
+    return max(_LONG_AGO, min(moment, now))
 
 
 def _plain(text: str) -> str:

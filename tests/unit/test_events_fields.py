@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from events import cidr
 from events.errors import InternalError, InvalidCidrError, NameTakenError, WireloomError
-from events.fields import Endpoint, PublicKey, check_hostname, check_network_name, shown, split_endpoint
+from events.fields import Endpoint, Moment, PublicKey, check_hostname, check_network_name, shown, split_endpoint
 
 ENDPOINT: TypeAdapter[str] = TypeAdapter(Endpoint)
 KEY: TypeAdapter[str] = TypeAdapter(PublicKey)
@@ -103,3 +103,9 @@ def test_an_error_is_mapped_once() -> None:
     assert {kind.code: kind.exit_code for kind in kinds} == {kind.code: by_status.get(kind.status, 1) for kind in kinds}
     assert NameTakenError("x").to_problem()["type"] == "urn:wireloom:problem:name-taken"
     assert len({kind.code for kind in kinds}) == len(list(kinds))
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_time_that_is_none_in_utc_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="also in UTC"):
+        TypeAdapter(Moment).validate_python(text)

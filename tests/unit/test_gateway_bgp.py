@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import ValidationError
 
 from events.errors import InvalidInputError, NotFoundError, RateLimitedError
 from events.peering import BgpPlan
@@ -145,13 +146,30 @@ def test_what_cannot_be_shown_is_refused_or_cleaned_and_nothing_comes_from_the_f
     (said,) = reports.say(one, speaker("off", reason="none\nhere", vips=(vip,)))
     assert isinstance(said, SpeakerState)
     assert (said.reason, said.vips[0].reason, said.vips[0].since) == ("none?here", "no?[2Janswer", reports.net.now)
+    (ancient,) = reports.say(one, session(two).model_copy(update={"since": datetime(1, 1, 1, tzinfo=UTC)}))
+    assert isinstance(ancient, SessionState)
+    assert ancient.since.year == 2000, "a time that every time zone has"
     for bad in (
-        session(two, imported=-1),
         RibState(part=1, parts=1, total=0, routes=()),
         RibState(part=0, parts=1, total=1, routes=(route("10.0.0.0/8", communities=("\x1b[2J",)),)),
     ):
         with pytest.raises(InvalidInputError):
             reports.ask(one, bad)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 32, 10**400])
+def test_a_number_that_nobody_can_read_is_refused(number: int) -> None:
+    with pytest.raises(ValidationError):
+        session(uuid4(), imported=number)
+    with pytest.raises(ValidationError):
+        session(uuid4(), exported=number)
+    with pytest.raises(ValidationError):
+        RibState(part=0, parts=1, total=number, routes=())
+    for what in ({"local_pref": number}, {"med": number}, {"as_path": (number,)}):
+        with pytest.raises(ValidationError):
+            route("10.0.0.0/8", **what)
+    with pytest.raises(ValidationError):
+        BgpRequest(network_id=uuid4(), boot_id=uuid4(), counter=number << 40, states=())
 
 
 def test_the_routes_are_those_of_the_newest_parts_page_by_page() -> None:
