@@ -26,6 +26,7 @@ DEFAULT_REFLECTORS = 3
 """So many reflectors a network has where it has machines enough, and none are pinned."""
 MAX_REFLECTORS = 8
 
+BGP_PORT = 179
 REFLECTOR_PORT = 1790
 """The TCP port on which a reflector takes its clients' sessions. Another than BGP's own (179), so that a session with
 it as a reflector and one with it as a peer of the full mesh can stand side by side while a network is switched."""

@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
-from events.routing import SessionKind
+from events.routing import BGP_PORT, REFLECTOR_PORT, SessionKind
 
 _SESSION = re.compile(r"(mesh|client)_([0-9a-f]{8})_([0-9a-f]{32})")
 _REFLECTOR = re.compile(r"reflector_([0-9a-f]{8})_[0-9]+")
+_ANY = re.compile(r"(mesh|client|reflector)_([0-9a-f]{8})(?:_[0-9a-f]+)?")
 _KINDS: dict[str, SessionKind] = {"mesh": "mesh", "client": "client"}
 
 
@@ -62,3 +63,10 @@ def read_session_name(name: str) -> SessionName | None:
     if found := _REFLECTOR.fullmatch(name):
         return SessionName("reflector", found[1], None)
     return None
+
+
+def port_of(name: str) -> tuple[str, int] | None:
+    """The label of the network, and the port that BIRD listens on for a session, or for those of a reflector's clients;
+    None for any other protocol."""
+    found = _ANY.fullmatch(name)
+    return (found[2], REFLECTOR_PORT if found[1] == "reflector" else BGP_PORT) if found else None

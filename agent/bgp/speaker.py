@@ -13,11 +13,12 @@ from uuid import UUID
 import structlog
 
 from agent.bgp.config import LOG_FILE, render
-from agent.bgp.control import ControlError, connected
+from agent.bgp.control import CommandError, Control, ControlError, connected
 from agent.bgp.intent import BgpIntent
 from agent.bgp.journal import Journal
 from agent.bgp.observed import NetworkObservation, Observation
 from agent.bgp.parse import read_started
+from agent.bgp.ports import taken
 from agent.bgp.process import Bird, BirdError, RefusedError, ended
 from agent.bgp.releasing import Releasing
 from agent.bgp.watching import Watch
@@ -214,7 +215,17 @@ class Speaker:
                 self._started = read_started(line.text for line in status) or self._started
             await self._releasing.release(control, self._effective)
             await watch.look(control, self._effective, whole)
-        self._tell("running", self._complaint, watch.networks)
+            complaint = self._complaint or await self._listen(control, watch)
+        self._tell("running", complaint, watch.networks)
+
+    async def _listen(self, control: Control, watch: Watch) -> str:
+        """Let what had no port begin once that is free. Returns why it cannot."""
+        if complaint := taken(self._effective, watch.unheard):
+            return complaint
+        for name in watch.deaf:
+            with suppress(CommandError):  # it has just gone
+                await control.ask(f'enable "{name}"')
+        return ""
 
     def _pass_on_journal(self) -> bool:
         """Log what BIRD says. Returns whether it said anything."""

@@ -8,10 +8,12 @@ from uuid import UUID
 
 from agent.bgp.control import CommandError, Control, Line
 from agent.bgp.intent import BgpIntent, NetworkIntent
-from agent.bgp.names import INTAKES, intake_name, network_label, rib_table
+from agent.bgp.names import INTAKES, intake_name, network_label, port_of, rib_table
 from agent.bgp.observed import NetworkObservation
 from agent.bgp.parse import Protocol, read_protocols, read_rib, sessions
 from events.records import RibRoute
+
+_NO_PORT = "No listening socket"
 
 
 @dataclass(slots=True)
@@ -26,6 +28,10 @@ class Watch:
 
     def __init__(self) -> None:
         self.networks: dict[UUID, NetworkObservation] = {}
+        self.deaf: tuple[str, ...] = ()
+        """What BIRD has turned off, because another program had its port."""
+        self.unheard: frozenset[tuple[str, int]] = frozenset()
+        """The ports, each with the network that it is for, that BIRD should listen on and does not."""
         self._changes: dict[str, list[str]] = {}
         self._ribs: dict[UUID, _Rib] = {}
 
@@ -35,6 +41,7 @@ class Watch:
             return
         protocols = read_protocols(_texts(await control.ask("show protocols all")))
         self._changes = _changes(protocols)
+        self._listen(protocols)
         for network in intent.networks:
             await self._look_at_rib(control, network)
         wanted = {network.network_id for network in intent.networks}
@@ -47,6 +54,12 @@ class Watch:
         except CommandError:  # none match
             lines = []
         return _changes(read_protocols(_texts(lines))) != self._changes
+
+    def _listen(self, protocols: Iterable[Protocol]) -> None:
+        ports = {protocol.name: port for protocol in protocols if (port := port_of(protocol.name)) is not None}
+        self.deaf = tuple(each.name for each in protocols if each.name in ports and each.error.endswith(_NO_PORT))
+        heard = {port for name, port in ports.items() if name not in self.deaf}
+        self.unheard = frozenset(ports[name] for name in self.deaf) - heard
 
     async def _look_at_rib(self, control: Control, network: NetworkIntent) -> None:
         changes = self._changes.get(intake_name(network.network_id), [])

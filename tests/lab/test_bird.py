@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,7 +24,7 @@ from tests.support.birds import (
     stations,
     watching,
 )
-from tests.support.namespaces import command
+from tests.support.namespaces import command, enter
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.lab
@@ -265,3 +267,17 @@ def test_a_bird_that_answers_no_more_is_replaced(four: dict[int, Station]) -> No
     await_sessions(four[1], *[(number, "mesh") for number in (2, 3, 4)])
     assert four[1].pid != stuck
     assert not Path(f"/proc/{stuck}").exists()
+
+
+def test_where_another_program_has_the_port_it_says_so_and_begins_once_that_is_gone(tmp_path: Path) -> None:
+    with stations(tmp_path, {1: (9,), 2: (9,)}) as machines, ThreadPoolExecutor(1) as thread:
+        thread.submit(enter, machines[1].name).result()
+        other = thread.submit(socket.create_server, ("0.0.0.0", 179)).result()
+        with other:
+            for number, machine in machines.items():
+                machine.apply(intent(number, 2))
+            wait_until_sync(lambda: machines[1].seen and machines[1].seen[-1].speaker.reason, PATIENCE, "it says so")
+            assert machines[1].seen[-1].speaker.reason.startswith("Another program has TCP port 179")
+        machines[1].await_routes(2)
+        machines[2].await_routes(1)
+        wait_until_sync(lambda: not machines[1].seen[-1].speaker.reason, PATIENCE, "all is well")
