@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import bgp
-from tests.support.namespaces import command
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.lab
