@@ -43,6 +43,8 @@ MAX_ANNOUNCED = 500
 """How many prefixes may lie behind one machine."""
 MAX_ANSWERED = 200
 """For how many VIPs one machine may answer."""
+MAX_CLAIMED = 20_000
+"""How many prefixes and VIPs there may be in all: a gateway's announcement, which is one record, may hold them all."""
 
 _FIRST_ASN = 4_200_000_000
 _LAST_ASN = 4_294_967_294

@@ -20,7 +20,7 @@ from events.errors import (
     RouteOverlapError,
 )
 from events.fields import check_label
-from events.routing import MAX_ANNOUNCED, MAX_ANSWERED
+from events.routing import MAX_ANNOUNCED, MAX_ANSWERED, MAX_CLAIMED
 from services.allocator.desk import Desk, id_taken
 from services.allocator.lookups import find_machine, require_free_id, require_not_revoked
 from services.allocator.routing import PolicySet, Route, Vip
@@ -140,6 +140,7 @@ def _require_route(desk: Desk, route: Route) -> None:
     require_once(route.prefixes, "prefix", "prefixes")
     for prefix in route.prefixes:
         _require_free_prefix(desk, prefix, route.route_id, "prefixes")
+    _require_room(desk, route, "prefixes")
     require_machines(desk, route.machine_ids)
     for machine_id in route.machine_ids:
         count = desk.routing.prefix_count(machine_id, route.route_id) + len(route.prefixes)
@@ -149,6 +150,7 @@ def _require_route(desk: Desk, route: Route) -> None:
 def _require_vip(desk: Desk, vip: Vip) -> None:
     require_name(desk.routing.vips, vip, "virtual IP")
     _require_free_prefix(desk, IPv4Network(vip.address), vip.vip_id, "address")
+    _require_room(desk, vip, "address")
     require_machines(desk, vip.machine_ids)
     for machine_id in vip.machine_ids:
         count = desk.routing.vip_count(machine_id, vip.vip_id) + 1
@@ -169,6 +171,18 @@ def _require_free_prefix(desk: Desk, prefix: IPv4Network, item_id: UUID, field: 
         raise RouteOverlapError(
             f"{shown} shares addresses with {overlapping.network_cidr} of the network {overlapping.name}.",
             hint="Announce only what lies outside of all mesh networks: inside, the mesh knows the way itself.",
+            field=field,
+        )
+
+
+def _require_room(desk: Desk, item: Route | Vip, field: str) -> None:
+    """That all prefixes and virtual IPs fit into one record."""
+    known = desk.routing.routes.get(item.item_id) or desk.routing.vips.get(item.item_id)
+    count = len(desk.routing.claims) - len(known.claimed if known else ()) + len(item.claimed)
+    if count > MAX_CLAIMED:
+        raise ConflictError(
+            f"There would be {count:,} prefixes and virtual IPs in all; there may be {MAX_CLAIMED:,}.",
+            hint="Announce larger prefixes in place of many small ones, or delete what nobody needs.",
             field=field,
         )
 

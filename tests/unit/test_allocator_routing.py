@@ -63,7 +63,7 @@ from events.errors import (
 )
 from events.routing import MAX_ANNOUNCED, MAX_ANSWERED, HealthCheck, Policy, PolicyRule
 from events.trust.keys import generate
-from services.allocator import policies
+from services.allocator import policies, routes
 from services.allocator.routing import Routing
 from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
@@ -242,6 +242,19 @@ class TestRoutes:
         assert str(MAX_ANNOUNCED) in refusal.detail
         allocator.do(UpdateRoute, route_id=full, prefixes=prefixes[1:])
         allocator.do(CreateRoute, route_id=uuid4(), **fields)
+
+    def test_so_many_prefixes_fit_into_one_record(
+        self, allocator: MemoryAllocator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(routes, "MAX_CLAIMED", 3)
+        lan = route(allocator, "10.20.0.0/16", "10.21.0.0/16")
+        vip(allocator, "203.0.113.1")
+        allocator.refuses(ConflictError, CreateVip, vip_id=uuid4(), name="more", address="203.0.113.2")
+        allocator.refuses(ConflictError, CreateRoute, route_id=uuid4(), name="more", prefixes=("10.22.0.0/16",))
+        more = ("10.20.0.0/16", "10.22.0.0/16", "10.23.0.0/16")
+        refusal = allocator.refuses(ConflictError, UpdateRoute, route_id=lan, prefixes=more)
+        assert "there may be 3" in refusal.detail
+        allocator.do(UpdateRoute, route_id=lan, prefixes=more[1:])
 
     def test_a_machine_answers_for_so_many_vips(self, allocator: MemoryAllocator) -> None:
         here = machine(allocator)
