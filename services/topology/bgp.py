@@ -21,12 +21,13 @@ from nats.aio.msg import Msg
 from events.errors import UnavailableError
 from events.feed import feed, newest_sequence, standing
 from events.peering import BgpPlan
-from events.subjects import BGP_PREFIX, BGP_STREAM, REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM
+from events.subjects import BGP_PREFIX, BGP_STREAM, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM
 from events.trust.signing import Signer
 from services.topology.bgp_core import next_step
 from services.topology.bgp_view import Arrived, View
 from services.topology.bgp_writer import BgpWriter
 from services.topology.paths import derived_state
+from services.topology.same import watch, when_made
 from services.topology.tasks import end
 
 _SUBJECTS = {REACH_STREAM: f"{REACH_PREFIX}.>", BGP_STREAM: f"{BGP_PREFIX}.>", STATE_STREAM: f"{STATE_PREFIX}.>"}
@@ -41,12 +42,14 @@ async def derive_bgp(client: Client, signer: Signer | None, writing: asyncio.Loc
 
     Raises `PathsDivergedError` and `UnavailableError`: then it can be called again.
     """
+    made = await when_made(client, (*_SUBJECTS, PATHS_STREAM))
     view, writer = View(), BgpWriter(client, signer, datetime.now(UTC))
     await _load(client, view)
     count = await writer.load()
     structlog.get_logger("services.topology").info("BGP plans ready", reports=view.reached[BGP_STREAM], records=count)
     waiting: asyncio.Queue[Arrived | Exception] = asyncio.Queue(maxsize=16)
     followers = [asyncio.create_task(_follow(client, stream, after, waiting)) for stream, after in view.reached.items()]
+    followers.append(asyncio.create_task(watch(client, made, waiting)))
     planning = _Planning(client, view, writer, waiting)
     try:
         while True:

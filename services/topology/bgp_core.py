@@ -62,6 +62,7 @@ class _Stepping:
         self._age = age
         self._present = sight.bits(plan.reflectors) & sight.members
         self._live = sight.live(now, self._present)
+        self._proven = self._present | sight.serving(self._live)
         self._wanted = self._choose(settings.pinned) if settings.with_reflectors else 0
         self._with_reflectors = settings.with_reflectors
 
@@ -133,8 +134,9 @@ class _Stepping:
         return chosen | sum(1 << number for number in others[: size - chosen.bit_count()])
 
     def _rank(self, number: int) -> tuple[bool, bool, int, bytes]:
-        """The lower, the better a reflector: within reach of most, one already, with many direct links; else by lot."""
+        """The lower, the better a reflector: within reach of most; one already, or that most have as one, should the
+        plan be lost; with many direct links; else by lot."""
         is_remote = bool(self._sight.remote(self._now) >> number & 1)
-        is_present = bool(self._present >> number & 1)
+        is_proven = bool(self._proven >> number & 1)
         lot = hashlib.sha256(b"reflector" + self._sight.ids[number].bytes).digest()
-        return is_remote, not is_present, -self._sight.linked(number, self._live), lot
+        return is_remote, not is_proven, -self._sight.linked(number, self._live), lot

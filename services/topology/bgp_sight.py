@@ -7,7 +7,7 @@ that large networks are looked at quickly.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -141,6 +141,13 @@ class Sight:
     def _apart(self, number: int) -> Machines:
         """To whom a machine has no direct link, as one end says at least."""
         return self._far.by[number] | self._far.of[number]
+
+    def serving(self, machines: Machines) -> Machines:
+        """Those of these of which most others are clients."""
+        counts: Counter[int] = Counter()
+        for number in each(machines):
+            counts.update(each(self._sessions["client"][number] & machines))
+        return sum(1 << number for number, count in counts.items() if 2 * count >= machines.bit_count())
 
     def _direct(self, number: int) -> Machines:
         """To whom a machine has direct links: neither end says otherwise, and one says so."""

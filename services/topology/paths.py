@@ -20,22 +20,22 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from events import log, state
-from events.errors import UnavailableError
-from events.feed import StreamMissingError, feed, made_at, newest_sequence, standing
+from events.feed import feed, newest_sequence, standing
 from events.records import PeerRecord, ReachEvent, SubjectRecord
 from events.state import StateDump
 from events.subjects import PATHS_STREAM, REACH_PREFIX, REACH_STREAM, STATE_PREFIX, STATE_STREAM, reach
 from events.trust.signing import Signer
 from services.topology.fenced import OvertakenError
 from services.topology.paths_core import Paths
-from services.topology.paths_writer import PathsDivergedError, PathsWriter, of_machine, of_network
+from services.topology.paths_writer import PathsWriter, of_machine, of_network
+from services.topology.same import watch, when_made
 from services.topology.tasks import end
 
 _PAIRS_AT_ONCE = 500
 """So many pairs are chosen for before what was found is written, and others may run."""
 _LOOK_SECONDS = 0.25
-_SAME_SECONDS = 2.0
 """So often it is looked whether the streams are still the same."""
+_STREAMS = (REACH_STREAM, STATE_STREAM, PATHS_STREAM)
 _SUBJECTS = {REACH_STREAM: f"{REACH_PREFIX}.>", STATE_STREAM: f"{STATE_PREFIX}.>"}
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -119,7 +119,7 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
 
     Raises `PathsDivergedError` and `UnavailableError`: then it can be called again.
     """
-    made = await _made(client)
+    made = await when_made(client, _STREAMS)
     view = _View()
     writer = PathsWriter(client, view.paths, signer, datetime.now(UTC))
     await _load(client, view, writer)
@@ -131,7 +131,7 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
             _follow_reach(client, view.reached[REACH_STREAM]),
         )
     ]
-    followers.append(asyncio.create_task(_watch(client, made, waiting)))
+    followers.append(asyncio.create_task(watch(client, made, waiting)))
     derivation = _Derivation(client, view, writer, waiting)
     try:
         while True:
@@ -143,27 +143,6 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
     finally:
         for task in followers:
             await end(task)
-
-
-async def _made(client: Client) -> list[str]:
-    """When the streams were made."""
-    return [await made_at(client, stream) for stream in (REACH_STREAM, STATE_STREAM, PATHS_STREAM)]
-
-
-async def _watch(client: Client, made: list[str], waiting: asyncio.Queue[_Arrived | Exception]) -> None:
-    """Have it raised when one of the streams is not the one any more that was read."""
-    while True:
-        await asyncio.sleep(_SAME_SECONDS)
-        try:
-            if await _made(client) == made:
-                continue
-            error: Exception = PathsDivergedError("A stream was deleted, and there is another in its place.")
-        except StreamMissingError as missing:
-            error = missing
-        except UnavailableError:
-            continue
-        await waiting.put(error)
-        return
 
 
 async def _load(client: Client, view: _View, writer: PathsWriter) -> None:

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 import pytest
+from nats.aio.client import Client
+from nats.js.errors import NotFoundError
 
 from events import bus
 from events.peering import BgpPlan
+from events.subjects import BGP
 from services.topology.service import serve
 from services.topology.settings import Settings
 from services.topology.tasks import end
@@ -19,13 +22,18 @@ from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-async def fleet(bus_url: str) -> AsyncIterator[Fleet]:
+async def client(bus_url: str) -> AsyncIterator[Client]:
     client = await bus.connect(bus_url, "test")
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def fleet(client: Client) -> Fleet:
     fleet = Fleet(client, client, client)
     await fleet.prepare()
     await fleet.listen()
-    yield fleet
-    await client.close()
+    return fleet
 
 
 @asynccontextmanager
@@ -88,3 +96,33 @@ async def test_who_was_killed_goes_on_from_what_stands_and_a_deleted_network_lea
             return await fleet.plan() == BgpPlan()
 
         await wait_until(is_gone, what="the plan is purged")
+
+
+async def test_reports_that_were_deleted_count_no_more_and_new_ones_do(
+    fleet: Fleet, client: Client, bus_url: str
+) -> None:
+    async with topology(bus_url):
+        machines = await fleet.join(4)
+        fleet.history.set_route_reflector_mode(fleet.network, True)
+        await fleet.log()
+        await fleet.follow(await fleet.becomes("switching"), machines)
+        plan = await fleet.becomes("reflectors")
+        await fleet.follow(plan, machines)
+        assert await client.jetstream().delete_stream(BGP.name)
+
+        async def is_made_anew() -> bool:
+            with suppress(NotFoundError):
+                await client.jetstream().stream_info(BGP.name)
+                return True
+            return False
+
+        await wait_until(is_made_anew, timeout=20, what="the stream to be made anew")
+        # The first that reports anew is not taken for the only one.
+        await fleet.speak(min(set(machines) - plan.reflectors))
+        off = min(plan.reflectors)
+        for one in set(machines) - {off}:
+            await fleet.speak(one)
+        assert await fleet.plan() == plan
+        await fleet.follow(plan, machines)
+        await fleet.speak(off, "off")
+        await wait_until(lambda: _lacks(fleet, off), timeout=20, what="another reflector")

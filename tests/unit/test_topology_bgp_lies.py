@@ -103,3 +103,16 @@ def test_a_switch_goes_on_when_what_was_reported_is_lost_and_reported_anew() -> 
     speakers.run(30)
     assert speakers.plan == BgpPlan()
     assert speakers.reached() == speakers.everybody()
+
+
+def test_where_the_plan_is_lost_the_reflectors_that_most_have_are_chosen_again() -> None:
+    speakers = _with_reflectors(9)
+    reflectors = speakers.plan.reflectors
+    others = speakers.members - reflectors
+    for one, other in permutations(others, 2):
+        for reflector in reflectors:
+            speakers.sight.link(one, reflector, is_direct=one != min(others))
+        speakers.sight.link(one, other, is_direct=True)
+    speakers.plan = BgpPlan()
+    speakers.run(1)
+    assert speakers.plan == BgpPlan("switching", reflectors)
