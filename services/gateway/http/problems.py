@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.errors import PROBLEM_TYPE_PREFIX, InternalError, InvalidInputError, RateLimitedError, WireloomError
+from services.gateway.invalid import SAID_BY_US
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -96,8 +97,8 @@ async def _validation(request: Request, error: Exception) -> Response:
     if any(fault["type"] == "json_invalid" for fault in error.errors()):
         return problem_response(400, http_problem(400, "The body is not JSON.", faults[0]["message"]))
     whole = InvalidInputError(
-        "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults[:5]) + ".",
-        hint="Correct the fields in `errors`.",
+        "; ".join(f"{_place(fault['field'])}: {fault['message']}" for fault in faults[:5]) + ".",
+        hint="Correct the fields in `errors`." if len(faults) > 1 else "Correct it.",
         field=faults[0]["field"],
     )
     return problem_response(422, whole.to_problem() | {"errors": faults})
@@ -105,7 +106,12 @@ async def _validation(request: Request, error: Exception) -> Response:
 
 def _fault_of(fault: dict[str, Any]) -> dict[str, str]:
     message = str(fault.get("ctx", {}).get("error") if fault["type"] == "json_invalid" else fault["msg"])
-    return {"field": ".".join(str(part) for part in fault["loc"]), "message": message}
+    return {"field": ".".join(str(part) for part in fault["loc"]), "message": message.removeprefix(SAID_BY_US)}
+
+
+def _place(field: str) -> str:
+    """A field without the part of the request that it is in, which people need not know."""
+    return field.partition(".")[2] or field
 
 
 async def _http(request: Request, error: Exception) -> Response:
