@@ -41,6 +41,9 @@ def status(context: typer.Context, network: Network, url: Url = None, as_json: A
         if found["reflectors"]:
             session.say("")
             session.table(reflectors_table(found["reflectors"]))
+        if found["stage"] == "switching":
+            session.say("")
+            session.say(f"Which sessions are not established yet: wireloom bgp sessions {found['mesh_network_name']}")
         if found["recommendation"]:
             session.say("")
             session.say(found["recommendation"])

@@ -30,7 +30,7 @@ def network_bgp_table(found: Json) -> Table:
         ("AS number", str(found["asn"])),
         ("Route reflector mode", "on" if found["route_reflector_mode"] else "off"),
         ("Sessions are", _STAGES.get(found["stage"], "not known")),
-        ("Established", f"{sessions['established']:,} of {sessions['planned']:,}"),
+        ("Established", _share(sessions["established"], sessions["planned"])),
         ("In full mesh", f"{sessions['in_full_mesh']:,}"),
         ("With reflectors", f"{sessions['with_reflectors']:,}"),
         ("Speakers", ", ".join(running) or "none"),
@@ -87,7 +87,7 @@ def speaker_text(speaker: Json) -> Text:
     text.append(speaker["state"], style=_SPEAKERS[speaker["state"]])
     version = f" (BIRD {one_line(speaker['version'])})" if speaker["version"] else ""
     role = ", a route reflector" if speaker["is_reflector"] else ""
-    counts = f"{speaker['sessions_established']:,} of {speaker['sessions_planned']:,} sessions established"
+    counts = f"{_share(speaker['sessions_established'], speaker['sessions_planned'], 'sessions')} established"
     reason = f" {one_line(speaker['reason'])}" if speaker["reason"] else ""
     return text.append(f"{version}{role}, {counts}.{reason}", style="not bold default")
 
@@ -100,6 +100,14 @@ def age(seconds: int) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def _share(established: int, planned: int, noun: str = "") -> str:
+    """How many there are of those that are to be; there are more while what is needed no more has not ended yet."""
+    what = f" {noun}" if noun else ""
+    if established <= planned:
+        return f"{established:,} of {planned:,}{what}"
+    return f"{established:,}{what} ({planned:,} to stay)"
 
 
 def _hop(route: Json) -> str:

@@ -37,7 +37,7 @@ def create(
     ],
     default: Annotated[bool, typer.Option("--default", help="Make it the default network.")] = False,
     route_reflector: Annotated[
-        bool, typer.Option("--route-reflector", help="Turn on route reflector mode, for 250 machines and more.")
+        bool, typer.Option("--route-reflector", help="Turn on route reflector mode, for more than 100 machines.")
     ] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -133,7 +133,7 @@ def set_route_reflector(
     context: typer.Context,
     *,
     network: Name,
-    mode: Annotated[Switch, typer.Argument(help="On for networks of 250 machines and more.")],
+    mode: Annotated[Switch, typer.Argument(help="On for networks of more than 100 machines.")],
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

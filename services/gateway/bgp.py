@@ -24,6 +24,9 @@ REPEATED_AFTER = timedelta(days=5)
 """What is reported again is written again after so long: reports leave BGP after 30 days, and each is reported again
 within a week."""
 
+OTHER_END: dict[SessionKind, SessionKind] = {"mesh": "mesh", "client": "reflector", "reflector": "client"}
+"""What a session is for at the other end."""
+
 _MAX_COMMUNITY = 40
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 """Nothing that machines tell of is older."""
@@ -50,7 +53,7 @@ class Bgp:
         self._sessions: dict[_Place, dict[Peering, SessionState]] = {}
         """But for those that are not meant to be any more."""
         self._established: dict[_Place, Counter[SessionKind]] = {}
-        """How many of them are established, as the machine itself finds."""
+        """How many of them are established, as both ends find."""
         self._ribs: dict[_Place, Heard] = {}
         """The newest part."""
         self._reporters = Reporters(REPORTS)
@@ -81,15 +84,29 @@ class Bgp:
             self._ribs[place] = heard
 
     def _take_session(self, place: _Place, state: SessionState) -> None:
-        sessions, established = self._sessions.setdefault(place, {}), self._established.setdefault(place, Counter())
-        before = sessions.pop((state.peer_id, state.purpose), None)
-        established[state.purpose] -= before is not None and before.state == "established"
+        network_id, machine_id = place
+        ends = ((place, state.purpose), ((network_id, state.peer_id), OTHER_END[state.purpose]))
+        was_up = self._is_up(*place, state.peer_id, state.purpose)
+        sessions = self._sessions.setdefault(place, {})
+        sessions.pop((state.peer_id, state.purpose), None)
         if state.state != "gone":
             sessions[state.peer_id, state.purpose] = state
-            established[state.purpose] += state.state == "established"
+        change = self._is_up(network_id, machine_id, state.peer_id, state.purpose) - was_up
+        for end, purpose in ends:
+            self._established.setdefault(end, Counter())[purpose] += change
+
+    def _is_up(self, network_id: UUID, machine_id: UUID, peer_id: UUID, purpose: SessionKind) -> bool:
+        mine = self.sessions(network_id, machine_id).get((peer_id, purpose))
+        theirs = self.other_end(network_id, machine_id, peer_id, purpose)
+        return all(end is not None and end.state == "established" for end in (mine, theirs))
+
+    def other_end(self, network_id: UUID, machine_id: UUID, peer_id: UUID, purpose: SessionKind) -> SessionState | None:
+        """What the peer last reported of a machine's session with it."""
+        return self.sessions(network_id, peer_id).get((machine_id, OTHER_END[purpose]))
 
     def established(self, network_id: UUID, machine_id: UUID, purpose: SessionKind) -> int:
-        """How many of a machine's sessions for this purpose are established."""
+        """How many of a machine's sessions for this purpose are established, as both ends find: one may have died
+        without a word."""
         return self._established.get((network_id, machine_id), Counter())[purpose]
 
     def speaker(self, network_id: UUID, machine_id: UUID) -> SpeakerState | None:
@@ -101,16 +118,19 @@ class Bgp:
         return self._sessions.get((network_id, machine_id), {})
 
     def routes(self, network_id: UUID, machine_id: UUID) -> tuple[tuple[RibRoute, ...], int]:
-        """The routes that a machine last reported, in the order of their prefixes, and how many there are in all."""
+        """The routes that a machine last reported, in the order of their prefixes, and how many there are in all. What
+        several reflectors tell alike is one route."""
         newest = self._ribs.get((network_id, machine_id))
         if newest is None or not isinstance(newest.event.state, RibState):
             return (), 0
         parts = (
             self._state(bgp_rib(network_id, machine_id, part), RibState) for part in range(newest.event.state.parts)
         )
-        routes = {(route.prefix, route.next_hop): route for part in parts if part is not None for route in part.routes}
+        said = [route for part in parts if part is not None for route in part.routes]
+        said.sort(key=lambda route: route.best)
+        routes = {(route.prefix, route.next_hop): route for route in said}
         ordered = sorted(routes.values(), key=lambda route: (route.prefix, not route.best, int(route.next_hop or 0)))
-        return tuple(ordered), newest.event.state.total
+        return tuple(ordered), newest.event.state.total - len(said) + len(ordered)
 
     def accept(self, machine_id: UUID, request: BgpRequest, mirror: Mirror, now: datetime) -> tuple[BgpEvent, ...]:
         """What has to be written for a request: what differs from what stands in BGP, and where it tells of all

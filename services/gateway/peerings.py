@@ -44,7 +44,8 @@ def find_sessions(
     after: str | None,
 ) -> tuple[list[Found], str | None]:
     """The first `limit` sessions after the cursor `after`, and the cursor of the next page: a machine's, as it reports
-    them; or each once, of the full mesh as the machine with the lower address reports it, of others as the client does.
+    them; or each once, of the full mesh as the machine with the lower address reports it, of others as the client does,
+    unless that says it is established and the other end does not: then as that reports it.
 
     Raises `InvalidInputError` for a cursor that no such list made, and `NotFoundError` where the machine is not in the
     network.
@@ -92,8 +93,16 @@ def _sessions(
             peer = network.members.get(peer_id)
             is_meant = machine_id is not None or purpose == "client"
             if peer is not None and (is_meant or (purpose == "mesh" and (int(peer.address), peer_id) > one)):
-                found.append(Found((int(one[0]), one[1], int(peer.address), peer_id, purpose), state))
+                said = state if machine_id is not None else _as_both_find(bgp, network_id, one[1], state)
+                found.append(Found((int(one[0]), one[1], int(peer.address), peer_id, purpose), said))
         yield from sorted(each for each in found if begin is None or each.place > begin)
+
+
+def _as_both_find(bgp: Bgp, network_id: UUID, machine_id: UUID, state: SessionState) -> SessionState:
+    other = bgp.other_end(network_id, machine_id, state.peer_id, state.purpose)
+    if state.state != "established" or other is None or other.state == "established":
+        return state
+    return state.model_copy(update={"state": other.state, "since": other.since, "error": other.error})
 
 
 def _place_of(route: RibRoute) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli import main
-from services.cli.bgp_tables import age
+from services.cli.bgp_tables import age, network_bgp_table, speaker_text
 from services.cli.session import Surroundings
 
 TIME = "2026-03-01T10:00:00.000000Z"
@@ -204,3 +204,11 @@ def test_networks_tell_their_stage_and_what_is_recommended(wireloom: Run) -> Non
 )
 def test_an_age_is_told_in_two_units(seconds: int, text: str) -> None:
     assert age(seconds) == text
+
+
+def test_sessions_that_are_to_end_are_told_apart() -> None:
+    sessions = {"established": 12, "planned": 8, "in_full_mesh": 10, "with_reflectors": 8}
+    table = network_bgp_table(STATUS | {"sessions": sessions})
+    assert "12 (8 to stay)" in list(table.columns[1].cells)
+    told = speaker_text(SPEAKER | {"sessions_established": 7, "sessions_planned": 3}).plain
+    assert "7 sessions (3 to stay) established" in told

@@ -252,7 +252,7 @@ def test_sessions_are_listed_once_or_as_a_machine_finds_them() -> None:
     counts = reports.views.network(reports.net.id, BgpPlan("switching", frozenset({one}))).sessions
     assert (counts.established, counts.planned, counts.in_full_mesh, counts.with_reflectors) == (5, 9, 6, 3)
     reports.say(three, session(one, state="idle"), session(two, state="gone"))
-    assert reports.views.network(reports.net.id, BgpPlan()).sessions.established == 4
+    assert reports.views.network(reports.net.id, BgpPlan()).sessions.established == 3
 
 
 def test_a_networks_speakers_are_counted_and_its_reflectors_named() -> None:
@@ -279,3 +279,33 @@ def test_only_a_large_network_in_full_mesh_gets_a_recommendation() -> None:
     assert recommendation(250, with_reflectors=False) == (
         "Turn on route reflector mode: in full mesh 250 machines keep 31,125 BGP sessions, with 3 reflectors 747."
     )
+
+
+def test_a_machine_that_died_without_a_word_has_no_sessions() -> None:
+    reports = Reports(3)
+    one, two, three = reports.net.machines
+    reports.say(three, session(one), session(two), session(one, "client"), session(two, "client"))
+    reports.say(one, session(three), session(two), session(three, "reflector"))
+    reports.say(two, session(three), session(one), session(three, "reflector"))
+
+    def shown(machine: UUID | None = None) -> list[str]:
+        found, _ = find_sessions(reports.net.mirror, reports.bgp, reports.net.id, machine, None, limit=100, after=None)
+        return [each.state.state for each in found]
+
+    assert reports.views.network(reports.net.id, BgpPlan()).sessions.established == 5
+    assert shown() == ["established"] * 5
+    for other in (one, two):
+        reports.say(other, session(three, state="idle"), session(three, "reflector", "active"))
+    assert reports.views.network(reports.net.id, BgpPlan()).sessions.established == 1
+    assert sorted(shown()) == ["active", "active", "established", "idle", "idle"]
+    assert shown(three) == ["established"] * 4, "as it finds them itself"
+    reports.say(one, session(three))
+    assert reports.views.network(reports.net.id, BgpPlan()).sessions.established == 2
+
+
+def test_what_several_reflectors_tell_alike_is_one_route_and_the_one_in_use() -> None:
+    reports = Reports(2)
+    one = reports.net.machines[0]
+    told = [route("10.1.0.0/16", best=best) for best in (True, False, False)]
+    reports.say(one, RibState(part=0, parts=1, total=5, routes=tuple(told)))
+    assert reports.bgp.routes(reports.net.id, one) == ((told[0],), 3), "two more are not reported"
