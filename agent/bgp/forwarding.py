@@ -7,6 +7,7 @@ The note lies in a folder that a boot empties, as it does the settings.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from socket import AF_INET, if_indextoname
 
 from pyroute2 import IPRoute
 
+from agent.bgp import fence_rules
 from agent.bgp.passage_rules import REMOVAL, Passage, facing, replacement
 from agent.device import INTERFACE_PREFIX
 from agent.links import refusals
@@ -51,8 +53,13 @@ class PassageGuard:
 
         Raises `NoPassageError`, `DeviceError`. Error contract: nothing passes for the sake of the agent then.
         """
-        if not passage:
+        if not passage.interfaces:
             self.remove()
+            return
+        if _program() is not None:  # without it nothing passes, and nobody is kept from speaking BGP
+            _nft(fence_rules.fence(passage, os.geteuid()))
+        if not passage:
+            self._close_all()
             return
         try:
             beyond = facing(passage.prefixes, _own_routes()) - {"lo"}
@@ -70,7 +77,12 @@ class PassageGuard:
             raise
 
     def remove(self) -> None:
-        """Leave the system as if nothing had been to pass. Raises `NoPassageError`."""
+        """Leave the system as if there had been no BGP. Raises `NoPassageError`."""
+        self._close_all()
+        if _program() is not None:
+            _nft(fence_rules.REMOVAL)
+
+    def _close_all(self) -> None:
         self._close(self._opened())
         if _program() is not None:
             _nft(REMOVAL)
@@ -82,6 +94,11 @@ class PassageGuard:
             self._keep(self._opened() - names)
 
     def _opened(self) -> set[str]:
+        """What forwards for the sake of the agent only. Nothing does where all interfaces are to forward: somebody else
+        wants it so, such as Docker, and may have since the agent turned on some."""
+        if self._get("all") == "1":
+            self._note.unlink(missing_ok=True)
+            return set()
         with suppress(FileNotFoundError):
             return set(self._note.read_text().split())
         return set()

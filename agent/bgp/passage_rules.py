@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 TABLE = "ip wireloom_routes"
 """The agent's own table of nftables for routes. That for transit is another, and both must let a packet pass."""
@@ -23,8 +23,11 @@ class Passage:
     """What lies behind it, in order."""
     crossing: tuple[str, ...] = ()
     """The WireGuard interfaces between which everything passes, in order."""
+    addresses: tuple[IPv4Address, ...] = ()
+    """The machine's own in its meshes, in order."""
 
     def __bool__(self) -> bool:
+        """Whether anything is to pass."""
         return bool(self.interfaces and (self.prefixes or self.crossing))
 
 
@@ -32,9 +35,10 @@ def replacement(passage: Passage, opened: Iterable[str]) -> str:
     """What to tell `nft -f` so that the table holds the rules for this passage, in one transaction.
 
     `opened` are the interfaces that forward for the sake of it only: nothing else may come in there to be passed on.
-    What comes from a mesh and answers something that this machine's own guests (containers, say) asked for, passes.
+    What comes from a mesh and answers something that this machine's own guests (containers, say) asked for, passes; and
+    so does what was for this machine itself, and is redirected to a guest by its own packet filter (a published port).
     """
-    tunnels, crossing, others = _names(passage.interfaces), _names(passage.crossing), _names(opened)
+    tunnels, crossing, others = names(passage.interfaces), names(passage.crossing), names(opened)
     rules = []
     if passage.prefixes:
         prefixes = f"{{ {', '.join(str(prefix) for prefix in passage.prefixes)} }}"
@@ -43,6 +47,7 @@ def replacement(passage: Passage, opened: Iterable[str]) -> str:
     if crossing:
         rules.append(f"iifname {crossing} oifname {crossing} accept")
     rules.append(f"iifname {tunnels} ct state established,related accept")
+    rules.append(f"iifname {tunnels} ct status dnat accept")
     rules.append(f"iifname {tunnels} drop")
     if others:
         rules.append(f"iifname {others} drop")
@@ -69,6 +74,7 @@ def facing(prefixes: Iterable[IPv4Network], routes: Iterable[tuple[IPv4Network, 
     return frozenset(found)
 
 
-def _names(interfaces: Iterable[str]) -> str:
-    names = ", ".join(f'"{name}"' for name in sorted(interfaces) if _PLAIN_NAME.fullmatch(name))
-    return f"{{ {names} }}" if names else ""
+def names(interfaces: Iterable[str]) -> str:
+    """Interfaces as nft writes a set of them; empty for none."""
+    plain = ", ".join(f'"{name}"' for name in sorted(interfaces) if _PLAIN_NAME.fullmatch(name))
+    return f"{{ {plain} }}" if plain else ""

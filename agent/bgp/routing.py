@@ -289,6 +289,7 @@ class Routing:
             interfaces=tuple(sorted(by_id.values())),
             prefixes=tuple(sorted(duties.prefixes)) if duties is not None else (),
             crossing=tuple(sorted(by_id[each] for each in crossing)) if len(crossing) > 1 else (),
+            addresses=tuple(sorted(place.address for place in self._places.values())),
         )
 
     # -- what is seen

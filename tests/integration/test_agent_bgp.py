@@ -197,7 +197,7 @@ async def test_records_become_intents_and_are_kept(gateway: FakeGateway, world: 
         )
         assert whole.announced == (Announced(PREFIX), Announced(IPv4Network(f"{VIP}/32"), 200))
         assert world.table.ruled
-        assert world.guard.passage == Passage((NAME,), (PREFIX,))
+        assert world.guard.passage == Passage((NAME,), (PREFIX,), addresses=(whole.address,))
         await wait_until(lambda: f"{VIP}/32" in world.addresses(), what="the virtual IP's address")
     await gateway.stop()
     async with world.machine.running():
@@ -218,7 +218,9 @@ async def test_records_become_intents_and_are_kept(gateway: FakeGateway, world: 
         assert plain.stage == "mesh"
         assert len(plain.members) == 2, "the machine was not deleted"
         await wait_until(lambda: f"{VIP}/32" not in world.addresses(), what="the address to go")
-        await wait_until(lambda: world.guard.passage == Passage((NAME,)), what="nothing to pass")
+        await wait_until(
+            lambda: not world.guard.passage and world.guard.passage.interfaces == (NAME,), what="nothing to pass"
+        )
 
 
 async def test_learnt_prefixes_move_from_peer_to_peer_and_survive_the_agent(

@@ -33,6 +33,7 @@ def test_what_is_for_the_prefixes_and_what_comes_from_them_passes_and_nothing_el
         'iifname { "wl-1", "wl-2" } oifname != { "wl-1", "wl-2" } ip daddr { 10.1.0.0/16, 10.2.0.0/16 } accept',
         'oifname { "wl-1", "wl-2" } iifname != { "wl-1", "wl-2" } ip saddr { 10.1.0.0/16, 10.2.0.0/16 } accept',
         'iifname { "wl-1", "wl-2" } ct state established,related accept',
+        'iifname { "wl-1", "wl-2" } ct status dnat accept',
         'iifname { "wl-1", "wl-2" } drop',
         'iifname { "eth1" } drop',
     ]
@@ -42,6 +43,7 @@ def test_between_crossing_networks_everything_passes() -> None:
     assert rules(Passage(("wl-1", "wl-2", "wl-3"), (), ("wl-1", "wl-2"))) == [
         'iifname { "wl-1", "wl-2" } oifname { "wl-1", "wl-2" } accept',
         'iifname { "wl-1", "wl-2", "wl-3" } ct state established,related accept',
+        'iifname { "wl-1", "wl-2", "wl-3" } ct status dnat accept',
         'iifname { "wl-1", "wl-2", "wl-3" } drop',
     ]
 
