@@ -161,7 +161,8 @@ def _policies(network: NetworkIntent, label: str) -> Iterator[str]:
 
 
 def _filters(network: NetworkIntent, label: str) -> str:
-    """`from`: what a session lets in. `to`: what it tells. `take`: from `in` to `rib`. `hand`: to the kernel.
+    """`from`: what a session lets in, from owners and reflectors. `to`: what it tells. `take`: from `in` to
+    `rib`. `hand`: to the kernel.
 
     A route with the machine's own address as next hop is one that crosses here; no owner has that address.
     """
@@ -171,6 +172,7 @@ def _filters(network: NetworkIntent, label: str) -> str:
             f"filter from_{label}",
             "{",
             f"  if ! owned_{label}() then reject;",
+            f"  if {_is_passed_on(network)} then reject;",
             *_weighing(network),
             "  accept;",
             "}",
@@ -199,6 +201,17 @@ def _filters(network: NetworkIntent, label: str) -> str:
             "  accept;",
             "}\n",
         ]
+    )
+
+
+def _is_passed_on(network: NetworkIntent) -> str:
+    """Whether a route comes from another than its owner, and from no reflector."""
+    reflectors = network.reflectors if network.stage != "mesh" else ()
+    passed_on = "from != bgp_next_hop"
+    return (
+        f"{passed_on} && ! (from ~ [ {', '.join(str(each.address) for each in reflectors)} ])"
+        if reflectors
+        else passed_on
     )
 
 

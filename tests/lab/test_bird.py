@@ -202,6 +202,41 @@ def test_a_prefix_is_let_in_from_its_owner_only_whoever_passes_it_on(four: dict[
     wait_until_sync(lambda: "203.0.113.0/24" in four[3].routes(), PATIENCE, "now it is believed")
 
 
+def test_only_a_reflector_tells_of_what_lies_behind_others(four: dict[int, Station]) -> None:
+    """Else any member could keep alive what its owner has withdrawn: a virtual IP that is not healthy there."""
+    four[4].apply(intent(4, 4, announced=()))
+    for number in (1, 2, 3):
+        four[number].await_routes(*({1, 2, 3} - {number}))
+    four[2].end()
+    lying(four[2], f"if net = {prefix(4)} then {{ bgp_next_hop = {address(9, 4)}; bgp_local_pref = 999; }}")
+    session = lambda: four[1].established()[2, "mesh"]  # noqa: E731
+    wait_until_sync(lambda: str(address(9, 4)) in told_by(four[2]), PATIENCE, "the lie is told")
+    four[1].apply(intent(1, 4, announced=(Announced(prefix(1)), Announced(prefix(9)))))  # it looks again
+    wait_until_sync(lambda: four[1].rib(str(prefix(9))), PATIENCE, "it has looked")
+    assert session().imported == 1
+    assert not four[1].rib(str(prefix(4)))
+    four[1].await_routes(2, 3)
+
+
+def lying(machine: Station, lie: str) -> None:
+    """Have a machine tell the others something else than its speaker would."""
+    file = machine.folder / "bird.conf"
+    honest = file.read_text()
+    label = f"{network_id(9).hex[:8]}"
+    told = honest.replace(f"filter to_{label}\n{{\n", f"filter to_{label}\n{{\n  {lie}\n")
+    own = f"protocol static own_{label} {{\n  ipv4 {{ table in_{label}; }};\n"
+    file.write_text(told.replace(own, f"{own}  route {prefix(4)} blackhole;\n"))
+    birdc(machine, "configure")
+
+
+def told_by(machine: Station) -> str:
+    return birdc(machine, f"show route all export mesh_{network_id(9).hex[:8]}_{machine_id(1).hex}")
+
+
+def birdc(machine: Station, words: str) -> str:
+    return command("birdc", "-s", str(machine.folder / "bird.ctl"), *words.split())
+
+
 def test_routes_cross_at_a_gateway_and_do_not_come_back(tmp_path: Path) -> None:
     """Machines 1 and 2 in network 8, 2 to 4 in network 9, where 2 and 4 cross: 4 is in both, too."""
     with stations(tmp_path, {1: (8,), 2: (8, 9), 3: (9,), 4: (8, 9)}) as machines:
