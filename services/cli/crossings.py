@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -33,15 +34,26 @@ def gateway(
         if named or none:
             chosen = [network_named(session.api, text) for text in named]
             state = session.api.change("PUT", path, {"network_uuids": uuids_of(chosen)})
-            names = [network["name"] for network in chosen]
+            names = {network["uuid"]: network["name"] for network in chosen}
         else:
             state = session.api.get(path)
             known = {network["uuid"]: network["name"] for network in session.api.all(NETWORKS)}
-            names = [known.get(uuid, uuid[:8]) for uuid in state["network_uuids"]]
-        between = f"a gateway between {' and '.join(names)}" if names else "no gateway"
-        session.say(f"{found['hostname']} is {between}.")
+            names = {uuid: known.get(uuid, uuid[:8]) for uuid in state["network_uuids"]}
+        inside = {place["mesh_network_uuid"] for place in found["memberships"]}
+        left = [name for uuid, name in names.items() if uuid not in inside]
+        session.say(gateway_text(found["hostname"], list(names.values()), left))
         if as_json:
             session.json(state)
+
+
+def gateway_text(hostname: str, networks: Sequence[str], left: Sequence[str]) -> str:
+    """Between which networks a machine is a gateway, in words; it is not in those `left` any more."""
+    if not networks:
+        return f"{hostname} is no gateway."
+    if len(networks) == 1:
+        return f"{hostname} was a gateway, of whose networks {networks[0]} alone is left: nothing crosses there."
+    text = f"{hostname} is a gateway between {' and '.join(networks)}"
+    return f"{text}, but it is not in {' and '.join(left)} now." if left else f"{text}."
 
 
 def reflectors(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from events.errors import InvalidInputError, NotFoundError
 from services.cli import main
+from services.cli.crossings import gateway_text
 from services.cli.rules import parse_rule, read_rules
 from services.cli.session import Surroundings
 from tests.unit.test_cli_commands import LAB, OFFICE, TIME, Gateway, ok, page
@@ -286,3 +287,10 @@ def test_a_file_without_rules_is_refused(tmp_path: Path, content: bytes | None) 
         file.write_bytes(content)
     with pytest.raises(InvalidInputError, match=r"rules\.json"):
         read_rules(file)
+
+
+def test_a_gateway_between_networks_that_are_gone_says_so() -> None:
+    assert gateway_text("m4", ["a", "b"], []) == "m4 is a gateway between a and b."
+    assert gateway_text("m4", ["a", "b"], ["b"]) == "m4 is a gateway between a and b, but it is not in b now."
+    assert "nothing crosses" in gateway_text("m4", ["a"], [])
+    assert gateway_text("m4", [], []) == "m4 is no gateway."
