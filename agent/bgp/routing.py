@@ -102,7 +102,7 @@ class Routing:
         self._stirred = asyncio.Event()
         self._checks = Checks(gear.examine, context.spawn, self.stir)
         self._speaker = gear.speaker(self._seen)
-        self._watch = RouteWatch(gear.table, context.run, self.stir)
+        self._watch = RouteWatch(gear.table, context.run, self.stir, self._unruled)
         self._reports = Reports(context.reports.boot_id)
         self._ears: dict[UUID, _Ear] = {}
         self._places: dict[UUID, Place] = {}
@@ -118,6 +118,12 @@ class Routing:
     def stir(self) -> None:
         """What is to be done may be another."""
         self._stirred.set()
+
+    def _unruled(self) -> None:
+        """The rules are to be set anew at once; the agent takes them away itself only where it is in no network."""
+        if self._places:
+            self._passing = None
+            self.stir()
 
     # -- the control plane
 

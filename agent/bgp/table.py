@@ -34,8 +34,8 @@ _MAIN_TABLE = 254
 _UNICAST = 1
 _INVERT = 0x2
 """FIB_RULE_INVERT: the rule is for what does not match."""
-_GROUPS = 0x1 | 0x40
-"""RTMGRP_LINK, because the kernel does not tell which routes go with a link, and RTMGRP_IPV4_ROUTE."""
+_GROUPS = 0x1 | 0x40 | 0x80
+"""RTMGRP_LINK, because the kernel does not tell which routes go with a link, RTMGRP_IPV4_ROUTE and RTMGRP_IPV4_RULE."""
 _NETLINK_ROUTE = 0
 _BUFFER = 1 << 20
 
@@ -120,11 +120,15 @@ class RouteWatch:
         table: LearntTable,
         run: Callable[..., Awaitable[Any]],
         changed: Callable[[], None],
+        unruled: Callable[[], None] = lambda: None,
     ) -> None:
-        """`run` calls a function that may wait for the system; `changed` is called when `routes` is another."""
+        """`run` calls a function that may wait for the system; `changed` is called when `routes` is another, `unruled`
+        when one of the rules is taken away: systemd-networkd does that when it starts anew, and without them what is
+        for a learnt prefix would go out into the world."""
         self._table = table
         self._run = run
         self._changed = changed
+        self._unruled = unruled
         self._held: _Routes = {}
         self._again = asyncio.Event()
         self._log = structlog.get_logger("agent")
@@ -219,6 +223,8 @@ class RouteWatch:
                 held.pop(read[0], None)
             case "RTM_NEWLINK" | "RTM_DELLINK":
                 self.look()
+            case "RTM_DELRULE" if _essence(message) in map(_wanted, _RULES):
+                self._unruled()
 
 
 def _route(message: Any) -> tuple[tuple[IPv4Network, int], tuple[int, IPv4Address]] | None:

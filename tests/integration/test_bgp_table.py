@@ -51,11 +51,17 @@ class Follow:
         self.changes: list[dict[IPv4Network, Hop]] = []
         self.reads = 0
         self.table = LearntTable()
-        self.watch = RouteWatch(self.table, self.run, lambda: self.changes.append(dict(self.watch.routes)))
+        self.unruled = 0
+        self.watch = RouteWatch(
+            self.table, self.run, lambda: self.changes.append(dict(self.watch.routes)), self._count_unruled
+        )
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         self.reads += 1
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    def _count_unruled(self) -> None:
+        self.unruled += 1
 
     async def await_routes(self, routes: dict[IPv4Network, Hop]) -> None:
         await wait_until(lambda: dict(self.watch.routes) == routes, what=str(routes))
@@ -169,5 +175,23 @@ def test_learnt_routes_come_after_the_machines_own_and_before_its_way_out(inside
         assert command("ip", "route", "show", "table", "20179") == ""
         assert leads("10.9.9.1") == "world0"
         await follow.close()
+
+    inside(story)
+
+
+def test_it_is_told_when_one_of_the_rules_is_taken_away(inside: Callable[[Story], None]) -> None:
+    async def story() -> None:
+        async with following() as follow:
+            await follow.run(follow.table.rule)
+            command("ip", "rule", "add", "priority", "77", "table", "20179")
+            command("ip", "rule", "del", "priority", "77")
+            route("add", "10.1.0.0/16", "via", "172.16.0.2")
+            await follow.await_routes({PREFIX: HOP})
+            assert follow.unruled == 0
+            for priority in ("20178", "20179"):  # as systemd-networkd does when it starts anew
+                command("ip", "rule", "del", "priority", priority)
+            await wait_until(lambda: follow.unruled == 2, what="both are missed")
+            await follow.run(follow.table.rule)
+            assert command("ip", "rule").count("2017") >= 3
 
     inside(story)
