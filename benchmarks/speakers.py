@@ -69,9 +69,9 @@ class Machine:
         self.configuration = configuration
 
     def start(self) -> None:
-        """Start BIRD."""
+        """Start BIRD. What measures comes first, if the processors do not suffice for all."""
         inside = ("nsenter", f"--net={wire.path(self.namespace)}")
-        bird = ("bird", "-f", "-c", "bird.conf", "-s", "bird.ctl", "-P", "bird.pid")
+        bird = ("nice", "bird", "-f", "-c", "bird.conf", "-s", "bird.ctl", "-P", "bird.pid")
         with (self.folder / "bird.err").open("wb") as words:
             self.process = subprocess.Popen(
                 [*inside, "setpriv", "--pdeathsig", "KILL", *bird],
