@@ -43,6 +43,8 @@ _SHARE = 10
 _RETRY_AFTER = 5.0
 _GONE_AFTER = 2.0
 """Seconds for which a machine is not reached before it counts as gone: a way through a transit takes a moment."""
+_FORGET_AFTER = 120.0
+"""Seconds without a speaker after which what it has learnt counts no more: nobody hears what is withdrawn."""
 _SETTLE_WITHIN = 5.0
 """Seconds that the first health checks of an agent's life have before anything is told to a speaker that outlived the
 agent before: what was healthy shall not be withdrawn because nobody has looked yet."""
@@ -108,6 +110,8 @@ class Routing:
         self._places: dict[UUID, Place] = {}
         self._intent = BgpIntent()
         self._seen_last: Observation | None = None
+        self._silent_since: float | None = None
+        """When the speaker was first seen not to run, by the event loop's clock."""
         self._told: dict[UUID, SpeakerNote] = {}
         self._lost: dict[tuple[UUID, UUID], float] = {}
         self._passing: Passage | None = None
@@ -225,7 +229,7 @@ class Routing:
         for network_id, place in self._places.items():
             if network_id in self._networks:
                 self._teach(self._networks[network_id], place)
-        works = await self._guard(is_full)
+        works = await self._guard(is_full) & await self._forget()
         self._speaker.apply(self._intent)
         self._lose()
         self._tell()
@@ -272,6 +276,18 @@ class Routing:
         self._passing = passage
         return True
 
+    async def _forget(self) -> bool:
+        """Have no learnt routes where there was no speaker for long. Returns whether it worked."""
+        if self._silent_since is None or asyncio.get_running_loop().time() - self._silent_since < _FORGET_AFTER:
+            return True
+        try:
+            if self._watch.routes:
+                await self._context.run(self._gear.table.forget)
+        except DeviceError as error:
+            self._log.error("keeping learnt routes", error=error.detail, hint=error.hint)
+            return False
+        return True
+
     def _lose(self) -> None:
         """Tell the speaker who is gone."""
         loop = asyncio.get_running_loop()
@@ -304,6 +320,12 @@ class Routing:
         if self._seen_last is None or observation.speaker != self._seen_last.speaker:
             self._log.info("BGP", state=observation.speaker.state, reason=observation.speaker.reason)
         self._seen_last = observation
+        loop = asyncio.get_running_loop()
+        if observation.speaker.state == "running":
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = loop.time()
+            loop.call_later(_FORGET_AFTER, self.stir)
         self._tell()
 
     def _tell(self) -> None:

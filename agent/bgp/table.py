@@ -76,6 +76,11 @@ class LearntTable:
             for request in _RULES:
                 if _wanted(request) in have:
                     self._netlink.rule("del", family=socket.AF_INET, **request)
+        self.forget()
+
+    def forget(self) -> None:
+        """Have no routes. Raises `DeviceError`."""
+        with refusals("forget the learnt routes"):
             self._netlink.flush_routes(family=socket.AF_INET, table=TABLE)
 
     def close(self) -> None:

@@ -83,6 +83,9 @@ class FakeTable(LearntTable):
     def clear(self) -> None:
         self.ruled = False
 
+    def forget(self) -> None:
+        self.routes = {}
+
 
 class FakeGuard(PassageGuard):
     def __init__(self, folder: Path) -> None:
@@ -254,6 +257,21 @@ async def test_learnt_prefixes_move_from_peer_to_peer_and_survive_the_agent(
         assert world.machine.devices.applied == applied, "nothing was taken away meanwhile"
         await gateway.say([gateway.model.put(network_announcement(NETWORK, two), None)])
         await wait_until(lambda: not owner(), what="the prefix to be nobody's: he may not announce it")
+
+
+async def test_what_was_learnt_is_forgotten_if_there_is_no_speaker_for_long(
+    gateway: FakeGateway, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.bgp.table.socket.if_indextoname", {7: NAME}.__getitem__)
+    monkeypatch.setattr("agent.bgp.routing._FORGET_AFTER", 0.2)
+    await add_peers(gateway, range(2, 3))
+    world.table.routes = {(PREFIX, 32): (7, IPv4Address("172.20.0.2"))}
+    async with world.machine.running():
+        await assigned(gateway, world.machine)
+        await world.await_intent(lambda intent: intent.members, "the member")
+        world.speakers[-1].tell(Observation(RUNNING))
+        world.speakers[-1].tell(Observation(SpeakerState(state="failed", reason="BIRD has ended.", since=NOW)))
+        await wait_until(lambda: not world.table.routes, what="the routes to go")
 
 
 async def test_what_is_seen_is_reported_and_shown(gateway: FakeGateway, world: World) -> None:
