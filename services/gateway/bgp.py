@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -104,10 +104,20 @@ class Bgp:
         """What the peer last reported of a machine's session with it."""
         return self.sessions(network_id, peer_id).get((machine_id, OTHER_END[purpose]))
 
-    def established(self, network_id: UUID, machine_id: UUID, purpose: SessionKind) -> int:
-        """How many of a machine's sessions for this purpose are established, as both ends find: one may have died
-        without a word."""
-        return self._established.get((network_id, machine_id), Counter())[purpose]
+    def established(self, network_id: UUID, members: Collection[UUID]) -> int:
+        """How many sessions the members of a network have with each other, each counted once, as both ends find: one
+        may have died without a word. What stands of machines that left does not count."""
+        counts: Counter[SessionKind] = Counter()
+        for machine_id in members:
+            counts.update(self._established.get((network_id, machine_id), Counter()))
+        for (network, machine_id), sessions in self._sessions.items():
+            if network == network_id and machine_id not in members:
+                counts.subtract(
+                    OTHER_END[purpose]
+                    for peer_id, purpose in sessions
+                    if peer_id in members and self._is_up(network, machine_id, peer_id, purpose)
+                )
+        return counts["mesh"] // 2 + counts["client"]
 
     def speaker(self, network_id: UUID, machine_id: UUID) -> SpeakerState | None:
         """What a machine last reported of its speaker."""

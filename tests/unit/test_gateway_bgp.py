@@ -309,3 +309,17 @@ def test_what_several_reflectors_tell_alike_is_one_route_and_the_one_in_use() ->
     told = [route("10.1.0.0/16", best=best) for best in (True, False, False)]
     reports.say(one, RibState(part=0, parts=1, total=5, routes=tuple(told)))
     assert reports.bgp.routes(reports.net.id, one) == ((told[0],), 3), "two more are not reported"
+
+
+def test_sessions_with_machines_that_left_do_not_count() -> None:
+    reports = Reports(3)
+    one, two, three = reports.net.machines
+    for machine in (one, two, three):
+        others = [each for each in (one, two, three) if each != machine]
+        served = [session(each, "reflector") for each in others if machine == one]
+        clients = [session(one, "client")] if machine != one else []
+        reports.say(machine, *map(session, others), *served, *clients)
+    counts = [
+        reports.bgp.established(reports.net.id, members) for members in ((one, two, three), (one, two), (two, three))
+    ]
+    assert counts == [5, 2, 1]

@@ -60,7 +60,7 @@ class BgpViews:
                 for machine_id in sorted(plan.reflectors)
             ),
             sessions=SessionCounts(
-                established=self._established(network_id),
+                established=self._bgp.established(network_id, network.members.keys()),
                 planned=plan.count(network.members.keys()),
                 in_full_mesh=full_mesh(size),
                 with_reflectors=reflectors * max(0, size - 1),
@@ -129,12 +129,6 @@ class BgpViews:
             since=route.since,
             age_seconds=max(0, int((self._now - route.since).total_seconds())),
         )
-
-    def _established(self, network_id: UUID) -> int:
-        """Sessions of the full mesh are reported by both ends, others are counted at the client's."""
-        members = self._mirror.network(network_id)[0].members
-        mesh = sum(self._bgp.established(network_id, machine_id, "mesh") for machine_id in members)
-        return mesh // 2 + sum(self._bgp.established(network_id, machine_id, "client") for machine_id in members)
 
     def _speaking(self, network_id: UUID, machine_id: UUID) -> Speaking:
         said = self._bgp.speaker(network_id, machine_id)
