@@ -43,7 +43,7 @@ from agent.port_mapping.notes import Notes
 from agent.probe_socket import ProbeSocket
 from agent.status import read_status, render
 from agent.store import FILE_NAME as STORE_FILE
-from agent.store import DiskStore, exclusive
+from agent.store import DiskStore, exclusive, is_in_use
 from agent.surroundings import SystemSurroundings, endpoint_with_port
 from agent.wireguard_go import WireguardGoDevices
 from events.errors import InvalidInputError, NotFoundError, WireloomError
@@ -289,7 +289,7 @@ def _status(parsed: argparse.Namespace) -> int:
     identity = load(folder)
     store = DiskStore(folder)
     try:
-        status = read_status(store, backends, time.time(), Notes(folder).read())
+        status = read_status(store, backends, time.time(), Notes(folder).read(), is_running=is_in_use(folder))
     finally:
         store.close()
         for backend in backends:

@@ -20,10 +20,15 @@ from events.transit import transit_address
 
 
 def read_status(
-    store: DiskStore, backends: Iterable[Devices], now: float, mappings: Mapping[UUID, Note] | None = None
+    store: DiskStore,
+    backends: Iterable[Devices],
+    now: float,
+    mappings: Mapping[UUID, Note] | None = None,
+    *,
+    is_running: bool = True,
 ) -> dict[str, Any]:
-    """The machine and its networks, as JSON takes it; `mappings` is what is noted of the router's. Ages and times in
-    seconds. Raises `DeviceError`."""
+    """The machine and its networks, as JSON takes it; `mappings` is what is noted of the router's, `is_running` whether
+    the agent runs. Ages and times in seconds. Raises `DeviceError`."""
     machine_id = store.machine_id()
     bodies = list(_bodies(store, scope("machine", machine_id)))
     hostname = next((body.hostname for body in bodies if isinstance(body, MachineRecord)), None)
@@ -32,6 +37,7 @@ def read_status(
     return {
         "machine_id": str(machine_id),
         "hostname": hostname,
+        "is_running": is_running,
         "networks": [
             _network(store, membership, chosen, now)
             | {"port_mapping": _mapping((mappings or {}).get(membership.network_id), now)}
@@ -162,6 +168,8 @@ def _path(
 def render(status: dict[str, Any]) -> str:
     """The status as text for people. Pure."""
     lines = [f"machine {status['machine_id']}  {status['hostname'] or 'not registered yet'}"]
+    if not status["is_running"]:
+        lines.append("the agent does not run: of paths and BGP this is what it knew last")
     for network in status["networks"]:
         state = f"up ({network['backend']})" if network["is_up"] else "down"
         name = network["name"] or network["network_id"]

@@ -112,12 +112,14 @@ async def whole_life(world: World) -> None:
         await join(world)
         assert "172.20.0.0/24" in command("ip", "route", "show", "dev", world.interface)
         status = json.loads(world.program("status", "--json").stdout)
+        assert status["is_running"] is True
         (network,) = status["networks"]
         assert (network["name"], network["address"], network["is_up"]) == ("office", "172.20.0.1", True)
         assert network["backend"] == "wireguard-go"
         assert [peer["endpoint"] for peer in network["peers"]] == [f"192.0.2.{n}:51820" for n in (2, 3, 4)]
         shown = world.program("status").stdout
         assert "office" in shown
+        assert "does not run" not in shown
         assert "192.0.2.3:51820" in shown
         running = world.program("leave")
         assert running.returncode != 0
@@ -129,6 +131,7 @@ async def whole_life(world: World) -> None:
         assert await asyncio.to_thread(process.wait, 10) == 0
     await wait_until(lambda: world.gateway.beats and world.gateway.beats[-1][1].leaving)
     assert world.wg("private-key") == key
+    assert "the agent does not run" in world.program("status").stdout
 
     with world.agent() as process:
         model = world.gateway.model

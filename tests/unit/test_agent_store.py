@@ -24,6 +24,7 @@ from agent.store import (
     Tunnel,
     erase,
     exclusive,
+    is_in_use,
 )
 
 NETWORK = UUID(int=5)
@@ -147,10 +148,12 @@ def test_one_agent_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(AgentRunningError), exclusive(folder):
             pass
         DiskStore(folder).close()
+        assert is_in_use(folder)
         erase(folder)
     assert not folder.exists()
     with exclusive(folder):
         pass
+    assert not is_in_use(folder)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
