@@ -110,6 +110,7 @@ def test_its_whole_life(in_world: Callable[[Callable[[World], Awaitable[None]]],
 async def whole_life(world: World) -> None:
     with world.agent() as process:
         await join(world)
+        await wait_until(lambda: "(none)" not in world.wg("endpoints"), what="peers are tried that no probe has found")
         assert "172.20.0.0/24" in command("ip", "route", "show", "dev", world.interface)
         status = json.loads(world.program("status", "--json").stdout)
         assert status["is_running"] is True
