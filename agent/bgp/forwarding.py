@@ -7,6 +7,7 @@ The note lies in a folder that a boot empties, as it does the settings.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,6 +77,22 @@ class PassageGuard:
             self._close(self._opened())
             raise
 
+    def obstacles(self) -> list[str]:
+        """The base chains of others that drop what is forwarded unless they name it, as Docker's do: family, table and
+        name of each."""
+        if _program() is None:
+            return []
+        try:
+            listed = json.loads(_nft("", "-j", "list", "chains"))["nftables"]
+        except (NoPassageError, ValueError):
+            return []
+        chains = [entry["chain"] for entry in listed if "chain" in entry]
+        return sorted(
+            f"{chain['family']} {chain['table']} {chain['name']}"
+            for chain in chains
+            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] in {"ip", "inet"}
+        )
+
     def remove(self) -> None:
         """Leave the system as if there had been no BGP. Raises `NoPassageError`."""
         self._close_all()
@@ -142,7 +159,8 @@ def _program() -> str | None:
     return shutil.which("nft", path=_PATHS)
 
 
-def _nft(script: str) -> None:
+def _nft(script: str, *arguments: str) -> str:
+    """What nft answers to a script, or to arguments."""
     program = _program()
     if program is None:
         raise NoPassageError(
@@ -151,7 +169,12 @@ def _nft(script: str) -> None:
         )
     with _refusals():
         done = subprocess.run(
-            [program, "-f", "-"], input=script, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            [program, *(arguments or ("-f", "-"))],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
         )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
@@ -159,6 +182,7 @@ def _nft(script: str) -> None:
             f"nft refuses the rules for routes: {said[0] if said else f'it ended with status {done.returncode}'}.",
             hint="Run the agent as root, on a kernel with nf_tables.",
         )
+    return done.stdout
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from agent.bgp.reporting import BgpReporter
 from agent.bgp.table import LearntTable, RouteWatch
 from agent.bgp.telling import established, states_of
 from agent.context import Context
-from agent.device import OUTER_MARK, DeviceError
+from agent.device import INTERFACE_PREFIX, OUTER_MARK, DeviceError
 from agent.network import Network
 from agent.reporting import Reports
 from agent.store import SpeakerNote
@@ -116,6 +116,7 @@ class Routing:
         self._lost: dict[tuple[UUID, UUID], float] = {}
         self._passing: Passage | None = None
         self._hindrance = ""
+        self._obstacles: list[str] = []
         self._client: Client | None = None
         self._log = structlog.get_logger("agent")
 
@@ -274,7 +275,20 @@ class Routing:
             self._hindrance = ""
             self._intend()
         self._passing = passage
+        await self._warn(passage)
         return True
+
+    async def _warn(self, passage: Passage) -> None:
+        """Say that another packet filter may drop what this one lets pass: what one drops, no other can save."""
+        obstacles = await self._context.run(self._gear.guard.obstacles) if passage else []
+        if obstacles and obstacles != self._obstacles:
+            self._log.warning(
+                "what lies behind this machine may not be reached, because of its own packet filter",
+                chains=obstacles,
+                hint=f"Let pass there what comes in or goes out by an interface {INTERFACE_PREFIX}*; with Docker, in "
+                "the chain DOCKER-USER.",
+            )
+        self._obstacles = obstacles
 
     async def _forget(self) -> bool:
         """Have no learnt routes where there was no speaker for long. Returns whether it worked."""

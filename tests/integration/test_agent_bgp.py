@@ -98,6 +98,9 @@ class FakeGuard(PassageGuard):
             raise self.refusal
         self.passage = passage
 
+    def obstacles(self) -> list[str]:
+        return []
+
     def remove(self) -> None:
         self.passage = Passage()
 

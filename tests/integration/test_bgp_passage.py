@@ -131,3 +131,12 @@ def test_what_somebody_else_has_forward_since_is_left_alone(places: dict[str, Pl
     own.run(guard.remove)
     assert (own.setting("lan"), own.setting("wl-1")) == ("1", "1")
     assert "wireloom" not in command("nft", "list", "ruleset", namespace=own.name)
+
+
+def test_another_packet_filter_that_forwards_nothing_is_named(places: dict[str, Place], guard: PassageGuard) -> None:
+    own = places["own"]
+    own.run(lambda: guard.apply(ANNOUNCING))
+    assert own.run(guard.obstacles) == []
+    chain = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+    command("nft", chain, namespace=own.name)
+    assert own.run(guard.obstacles) == ["ip filter FORWARD"]
