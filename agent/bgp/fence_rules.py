@@ -1,8 +1,9 @@
 """The packet filter's rules that keep BGP in a mesh to the speakers of its members. Pure.
 
 Sessions carry no passwords: that a packet comes through a tunnel says which machine it is from, but not which of its
-programs. So nobody but the agent's own user speaks BGP into a mesh, no container and no machine behind this one does,
-and what comes by another interface than the mesh's own, as from a neighbour on the same wire, is not heard.
+programs. So nobody but the agent's own user speaks BGP with a member, no container and no machine behind this one does,
+and what comes by another interface than the mesh's own, as from a neighbour on the same wire, is not heard. With who is
+no member, behind one, everybody may.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ def fence(passage: Passage, user: int) -> str:
     """What to tell `nft -f`; `user` is the one that BIRD runs as."""
     tunnels, here = names(passage.interfaces), names((*passage.interfaces, "lo"))
     own = f"ip daddr {{ {', '.join(map(str, passage.addresses))} }}"
+    members = f"oifname {tunnels} ip daddr {{ {', '.join(map(str, passage.meshes))} }}"
     chains = {
         "input": [f"iifname != {here} {own} {ports} drop" for ports in _PORTS],
-        "forward": [f"oifname {tunnels} {ports} drop" for ports in _PORTS],
+        "forward": [f"{members} {ports} drop" for ports in _PORTS],
         "output": [
-            f"{way} {ports} meta skuid != {user} reject"
-            for way in (f"oifname {tunnels}", f'oifname "lo" {own}')
-            for ports in _PORTS
+            f"{way} {ports} meta skuid != {user} reject" for way in (members, f'oifname "lo" {own}') for ports in _PORTS
         ],
     }
     lines = []

@@ -25,6 +25,8 @@ class Passage:
     """The WireGuard interfaces between which everything passes, in order."""
     addresses: tuple[IPv4Address, ...] = ()
     """The machine's own in its meshes, in order."""
+    meshes: tuple[IPv4Network, ...] = ()
+    """The ranges of these, in order."""
 
     def __bool__(self) -> bool:
         """Whether anything is to pass."""

@@ -326,6 +326,7 @@ class Routing:
             prefixes=tuple(sorted(duties.prefixes)) if duties is not None else (),
             crossing=tuple(sorted(by_id[each] for each in crossing)) if len(crossing) > 1 else (),
             addresses=tuple(sorted(place.address for place in self._places.values())),
+            meshes=tuple(sorted(place.cidr for place in self._places.values())),
         )
 
     # -- what is seen

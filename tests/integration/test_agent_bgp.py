@@ -203,7 +203,7 @@ async def test_records_become_intents_and_are_kept(gateway: FakeGateway, world: 
         )
         assert whole.announced == (Announced(PREFIX), Announced(IPv4Network(f"{VIP}/32"), 200))
         assert world.table.ruled
-        assert world.guard.passage == Passage((NAME,), (PREFIX,), addresses=(whole.address,))
+        assert world.guard.passage == Passage((NAME,), (PREFIX,), addresses=(whole.address,), meshes=(whole.cidr,))
         await wait_until(lambda: f"{VIP}/32" in world.addresses(), what="the virtual IP's address")
     await gateway.stop()
     async with world.machine.running():

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +23,9 @@ pytestmark = pytest.mark.lab
 T = TypeVar("T")
 OWN, PEER = IPv4Address("10.9.0.1"), IPv4Address("10.9.0.2")
 LAN = IPv4Network("192.168.7.0/24")
-IN_MESH = Passage(interfaces=("wl-1",), addresses=(OWN,))
-ANNOUNCING = Passage(interfaces=("wl-1",), prefixes=(LAN,), addresses=(OWN,))
+BEHIND = IPv4Address("198.51.100.5")
+IN_MESH = Passage(interfaces=("wl-1",), addresses=(OWN,), meshes=(IPv4Network("10.9.0.0/24"),))
+ANNOUNCING = replace(IN_MESH, prefixes=(LAN,))
 NOBODY = 65534
 
 
@@ -78,7 +80,7 @@ def connects(address: IPv4Address, port: int, user: int = 0) -> Callable[[], boo
     """Whether a program of this user can connect."""
 
     def attempt() -> bool:
-        program = ["timeout", "0.5", "bash", "-c", f": </dev/tcp/{address}/{port}"]
+        program = ["timeout", "2", "bash", "-c", f": </dev/tcp/{address}/{port}"]
         return subprocess.run(program, user=user, cwd="/", capture_output=True, check=False).returncode == 0
 
     return attempt
@@ -105,6 +107,13 @@ def test_only_speakers_speak_bgp_and_only_through_the_tunnel(places: dict[str, P
         own.switch("all", "1")
         own.run(lambda: guard.apply(ANNOUNCING))
         assert not near.run(connects(PEER, 1790))
+        # With somebody behind the other member everybody may speak BGP.
+        command("ip", "address", "add", f"{BEHIND}/32", "dev", "lo", namespace=peer.name)
+        command("ip", "route", "add", str(BEHIND), "via", str(PEER), namespace=own.name)
+        command("ip", "route", "add", str(BEHIND), "via", "192.168.7.1", namespace=near.name)
+        with closing(peer.run(listening(BEHIND, 179))):
+            assert near.run(connects(BEHIND, 179))
+            assert own.run(connects(BEHIND, 179, NOBODY))
         own.run(guard.remove)
         assert near.run(connects(PEER, 1790))
 
