@@ -43,8 +43,9 @@ def working_in(folder: Path) -> set[int]:
 
 async def test_five_speakers_stand_in_both_modes_and_nothing_is_left(tmp_path: Path) -> None:
     files, home = os.listdir("/proc/self/fd"), os.readlink("/proc/thread-self/ns/net")
-    reflected, mesh = await bgp.measure(tmp_path, (5,))
-    assert (mesh.sessions, mesh.most, mesh.changed, mesh.reconfigured) == (10, 4, 5, 5)
+    reflected, mesh = await bgp.measure(tmp_path, (5,), calm=0.2)
+    assert (mesh.sessions, mesh.most, mesh.reconfigured) == (10, 4, 5)
+    assert mesh.changed >= 5
     assert (reflected.sessions, reflected.most, reflected.most_reflector) == (9, 3, 4)
     assert (reflected.changed, reflected.reconfigured) == (3, 0)
     for each in (mesh, reflected):
@@ -63,7 +64,7 @@ async def test_who_does_not_stand_in_time_is_told_so(tmp_path: Path) -> None:
     assert mesh.stood is reflected.stood is mesh.joined is None
     assert (mesh.learnt, mesh.all_prefixes) == (0, 20)
     assert working_in(tmp_path) == set()
-    told = [result for result in bgp.results([reflected, mesh]) if "until" in result.name]
+    told = [result for result in bgp.results([reflected, mesh]) if result.unit == "s"]
     assert [(result.ok, "not within 0.1 s" in result.name) for result in told] == [(False, True)] * 2
 
 
