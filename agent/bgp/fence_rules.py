@@ -29,7 +29,7 @@ def fence(passage: Passage, user: int) -> str:
         "input": [f"iifname != {here} {own} {ports} drop" for ports in _PORTS],
         "forward": [f"{members} {ports} drop" for ports in _PORTS],
         "output": [
-            f"{way} {ports} meta skuid != {user} reject" for way in (members, f'oifname "lo" {own}') for ports in _PORTS
+            f"{way} {ports} meta skuid != {user} drop" for way in (members, f'oifname "lo" {own}') for ports in _PORTS
         ],
     }
     lines = []
