@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -38,4 +39,5 @@ if __name__ == "__main__":
     unknown = [name for name in chosen if name not in BENCHMARKS]
     if unknown:
         sys.exit(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(BENCHMARKS)}.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned up, then, too
     asyncio.run(main(chosen))
