@@ -144,7 +144,7 @@ async def test_a_stream_that_was_deleted_is_read_anew(gateways: Gateways, bus_ur
 
             async def is_known() -> bool:
                 with suppress(UnavailableError):
-                    return (await tracks.sync(one, 3)).revision == 1000
+                    return (await tracks.sync("paths", one, 3)).revision == 1000
                 return False
 
             await wait_until(is_known, what="what is derived anew is known")
