@@ -1,7 +1,9 @@
 """Ways that a record names no more, and that stay for a moment. Pure.
 
 The two ends of a pair hear of other ways at moments that differ a little, and packets are under way. So the way in use
-stays in use until the other end knows the new ones too, and is taken away only when nothing comes by it any more.
+stays in use until the other end knows the new ones too, and is taken away only when nothing comes by it any more. And
+where ways are taken back because the direct path is there, but it is not (any more), they stay until it is: who took
+them back may have heard of that too late, and may not be there to say otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ LINGER = 5.0
 class _Leaving:
     record: PathRecord
     ways: tuple[Way, ...]
+    until_found: bool
     since: float | None = None
 
 
@@ -32,9 +35,10 @@ class Lingering:
     def __init__(self) -> None:
         self._leaving: dict[UUID, _Leaving] = {}
 
-    def begin(self, record: PathRecord, ways: tuple[Way, ...]) -> None:
-        """The record does not name these ways of its peer, which are there now."""
-        self._leaving[record.peer_id] = _Leaving(record, ways)
+    def begin(self, record: PathRecord, ways: tuple[Way, ...], *, until_found: bool) -> None:
+        """The record does not name these ways of its peer, which are there now. They may go only when the peer is found
+        directly, if `until_found`."""
+        self._leaving[record.peer_id] = _Leaving(record, ways, until_found)
 
     def end(self, peer_id: UUID) -> PathRecord | None:
         """They are gone. Returns what the record says of the peer, if something was to go."""
@@ -52,9 +56,9 @@ class Lingering:
             return False
         return now is None or leaving.since is None or now - leaving.since < OVERLAP
 
-    def is_over(self, now: float, peer_id: UUID) -> bool:
-        """Whether the ways are to be taken away."""
+    def is_over(self, now: float, peer_id: UUID, *, is_lost: bool) -> bool:
+        """Whether the ways are to be taken away. `is_lost`: probes do not find the peer."""
         leaving = self._leaving[peer_id]
-        if leaving.since is None:
+        if leaving.since is None or (leaving.until_found and is_lost):
             leaving.since = now
         return now - leaving.since >= LINGER

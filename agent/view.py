@@ -109,6 +109,9 @@ class NetworkView:
 
     def put_path(self, record: PathRecord) -> Increment:
         """There are other ways to a peer."""
+        return self._replace_ways(record, until_found=False)
+
+    def _replace_ways(self, record: PathRecord, *, until_found: bool) -> Increment:
         peer_id = record.peer_id
         if peer_id == self.machine_id:
             return NOTHING
@@ -117,7 +120,7 @@ class NetworkView:
         self._lingering.end(peer_id)
         left = self.paths.left_by(record) if self.is_probed else ()
         if left:
-            self._lingering.begin(record, left)
+            self._lingering.begin(record, left, until_found=until_found)
         return Increment(self._put_ways(record, left))
 
     def _put_ways(self, record: PathRecord, besides: tuple[Way, ...] = ()) -> Changes:
@@ -128,13 +131,17 @@ class NetworkView:
         moved = Changes(add_routes=route - had_route, remove_routes=had_route - route)
         return merged(changes, moved, self._choose(peer_id))
 
+    def _is_lost(self, machine_id: UUID) -> bool:
+        member = self.members.get(machine_id)
+        return member is not None and member.is_lost
+
     def _end_lingering(self, peer_id: UUID) -> Changes:
         record = self._lingering.end(peer_id)
         return self._put_ways(record) if record is not None else NO_CHANGES
 
     def drop_path(self, peer_id: UUID) -> Increment:
-        """There is no way to a peer through transit machines."""
-        return self.put_path(self.paths.none(peer_id))
+        """There need be no way to a peer through transit machines any more."""
+        return self._replace_ways(self.paths.none(peer_id), until_found=True)
 
     def put_relay(self, record: RelayRecord) -> Increment:
         """Other transit addresses lie behind a peer."""
@@ -191,7 +198,9 @@ class NetworkView:
         self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
         self.looked_at = now
         settled = [
-            self._end_lingering(each) if self._lingering.is_over(now, each) else self._choose(each)
+            self._end_lingering(each)
+            if self._lingering.is_over(now, each, is_lost=self._is_lost(each))
+            else self._choose(each)
             for each in self._lingering.peers()
         ]
         late = [self._call(machine_id) for machine_id in self._late(now, peers)]

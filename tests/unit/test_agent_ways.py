@@ -107,7 +107,7 @@ def test_without_direct_path_and_way_it_is_tried_where_it_was_last(view: Network
     view.found(PEER, "")
     assert view.desired("k", 1).peers[KEYS[PEER]].endpoints[0] == "203.0.113.3:40000"
     view.put_path(ways((NORTH,)))
-    assert after_a_while(view, view.drop_path(PEER)).peers[-2:] == towards(PEER, "203.0.113.3:40000")
+    assert after_a_while(view, view.put_path(ways())).peers[-2:] == towards(PEER, "203.0.113.3:40000")
 
 
 def test_an_address_stays_while_another_way_needs_it(view: NetworkView) -> None:
@@ -162,6 +162,20 @@ def test_a_way_that_is_named_no_more_stays_for_a_moment(view: NetworkView) -> No
     gone = view.watch(2.0 + LINGER, {}).changes
     assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128"}
     assert view.desired("k", 1).transit_addresses == {f"{at(OWN, SOUTH)}/128"}
+
+
+def test_ways_that_are_taken_back_stay_until_the_peer_is_found_directly(view: NetworkView) -> None:
+    """Who took them back may have heard too late that the direct path is gone again, and may be gone himself."""
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    view.watch(1.0, {})
+    view.drop_path(PEER)
+    for now in (2.0, 2.0 + LINGER, 2.0 + 10 * LINGER):
+        assert not view.watch(now, {}).changes
+    assert view.found(NORTH, "").changes.peers == towards(PEER, f"[{at(PEER, SOUTH)}]:51000")
+    view.found(PEER, "192.0.2.7:51820")
+    gone = view.watch(2.0 + 11 * LINGER, {}).changes
+    assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
 
 
 def test_a_way_that_is_named_no_more_and_lost_is_left_at_once(view: NetworkView) -> None:
