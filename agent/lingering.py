@@ -56,6 +56,11 @@ class Lingering:
             return False
         return now is None or leaving.since is None or now - leaving.since < OVERLAP
 
+    def is_leaving(self, peer_id: UUID, way: Way) -> bool:
+        """Whether a way is to go in any case, and no packet should be sent by it that can go elsewhere, or nowhere."""
+        leaving = self._leaving.get(peer_id)
+        return leaving is not None and not leaving.until_found and way in leaving.ways
+
     def is_over(self, now: float, peer_id: UUID, *, is_lost: bool) -> bool:
         """Whether the ways are to be taken away. `is_lost`: probes do not find the peer."""
         leaving = self._leaving[peer_id]

@@ -465,9 +465,10 @@ class NetworkView:
         machine is not lost and that has not proved to lead nowhere; the first of all where there is none."""
         if self.members[machine_id].direct:
             return None
-        member, ways = self.members[machine_id], self.paths.ways(machine_id)
+        member = self.members[machine_id]
+        ways = [way for way in self.paths.ways(machine_id) if not self._lingering.is_leaving(machine_id, way)]
         if member.way is not None and self.is_held(machine_id):
-            ways = (member.way, *ways)
+            ways.insert(0, member.way)
         for way in ways:
             transit = self.members.get(way.first)
             if transit is not None and not transit.is_lost and way not in member.shunned:

@@ -233,6 +233,8 @@ def test_a_virtual_ip_moves_to_a_healthy_machine(mesh: Mesh) -> None:
             until_answers(client, one.name)
             mesh.lab.mend(client, *mesh.machines)
     print(f"a virtual IP moved within {unhealthy:.1f} s of its service's end, within {cut:.1f} s of its machine's cut")
+    assert unhealthy < 5
+    assert cut < 8
     wait_for(lambda: VIP not in allowed_ips(client), 20, "the virtual IP to be gone")
     wait_for(lambda: VIP not in one.run(["ip", "address"]), 10, "its address to be gone")
 

@@ -178,6 +178,18 @@ def test_ways_that_are_taken_back_stay_until_the_peer_is_found_directly(view: Ne
     assert gone.remove_addresses == {f"{at(OWN, NORTH)}/128", f"{at(OWN, SOUTH)}/128"}
 
 
+def test_who_has_no_way_any_more_is_not_sent_to_by_one_that_only_lingers(view: NetworkView) -> None:
+    """Its routes are given up then: a virtual IP moves to another machine."""
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    view.watch(1.0, {})
+    view.put_path(ways())
+    view.watch(2.0, {})
+    assert view.members[PEER].way is not None
+    view.watch(2.0 + OVERLAP, {})
+    assert view.members[PEER].way is None
+
+
 def test_a_way_that_is_named_no_more_and_lost_is_left_at_once(view: NetworkView) -> None:
     view.put_path(ways((NORTH,)))
     view.found(PEER, "")
