@@ -1,13 +1,24 @@
-"""What all tests share: a real message bus."""
+"""What all tests share: a real message bus, and that nothing is skipped where `CI` is set."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
 
 from services.cli.embedded import EmbeddedServer
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In continuous integration a test that cannot run has failed."""
+    report = yield
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"nothing is skipped in CI: {report.longrepr}"
+    return report
 
 
 @pytest.fixture
