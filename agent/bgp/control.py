@@ -90,7 +90,7 @@ class Control:
     async def _read_line(self) -> bytes:
         try:
             line = await self._reader.readuntil(b"\n")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError) as error:
             raise ControlError(f"BIRD broke off its reply: {error}.") from error
         return line[:-1]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, chdir, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,23 @@ async def test_who_does_not_answer_or_is_not_there_is_an_error(
     with pytest.raises(ControlError):
         async with connected(socket_path.with_name("nobody")):
             pytest.fail("there is nobody")
+
+
+async def test_one_that_ends_before_it_greets_is_an_error(socket_path: Path) -> None:
+    socket_path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as ending, chdir(socket_path.parent):
+        ending.bind(socket_path.name)
+        ending.listen()
+        ending.setblocking(False)
+
+        async def ask() -> None:
+            async with connected(socket_path):
+                pytest.fail("it never greeted")
+
+        asking = asyncio.create_task(ask())
+        await wait_until(lambda: select.select([ending], [], [], 0)[0])
+    with pytest.raises(ControlError):
+        await asking
 
 
 def test_the_log_is_read_as_it_grows_and_where_it_begins_anew(tmp_path: Path) -> None:
