@@ -10,14 +10,12 @@ writing to `all` turns on as well, is off.
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 from agent.device import INTERFACE_PREFIX
+from agent.nft import Nft
 from agent.transit_rules import REMOVAL, TransitNetwork, not_from, only_from, replacement
 from events.errors import UnavailableError
 
@@ -25,9 +23,6 @@ __all__ = ["Forwarding", "NoTransitError", "TransitNetwork"]
 
 _SETTINGS = Path("/proc/sys/net/ipv6/conf")
 _FORCE = "force_forwarding"
-_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-_PATIENCE = 10.0
-"""Seconds that nft may take."""
 
 
 class NoTransitError(UnavailableError):
@@ -35,6 +30,9 @@ class NoTransitError(UnavailableError):
 
     code = "no-transit"
     title = "This machine cannot take part in transit"
+
+
+_NFT = Nft(NoTransitError, "transit", "which keeps transit addresses to WireGuard")
 
 
 class Forwarding:
@@ -63,34 +61,25 @@ class Forwarding:
         forwarding = {network.interface for network in networks if network.forwards}
         self._stop(forwarding)
         if self._can_one_by_one():
-            _nft(replacement(networks, not_from(forwarding) if self._get("all") == "0" else ()))
+            _NFT.tell(replacement(networks, not_from(forwarding) if self._get("all") == "0" else ()))
             for interface in forwarding:
                 self._put(interface, "1", _FORCE)
         else:
             closed = bool(forwarding) and (self._get("all") == "0" or self._is_ours())
-            _nft(replacement(networks, only_from(self._routers()) if closed else ()))
+            _NFT.tell(replacement(networks, only_from(self._routers()) if closed else ()))
             if forwarding and self._get("all") == "0":
                 self._switch_all("1")
 
     def obstacles(self) -> list[str]:
         """The base chains of others that drop what is forwarded unless they name it, as Docker's do: family, table and
         name of each."""
-        try:
-            listed = json.loads(_nft("", "-j", "list", "chains"))["nftables"]
-        except (NoTransitError, ValueError):
-            return []
-        chains = [entry["chain"] for entry in listed if "chain" in entry]
-        return sorted(
-            f"{chain['family']} {chain['table']} {chain['name']}"
-            for chain in chains
-            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] in {"ip6", "inet"}
-        )
+        return _NFT.dropping({"ip6", "inet"})
 
     def remove(self) -> None:
         """Leave the system as if there had been no transit. Raises `NoTransitError`."""
         self._stop(set())
-        if _program() is not None:
-            _nft(REMOVAL)
+        if Nft.is_installed():
+            _NFT.tell(REMOVAL)
 
     def _can_one_by_one(self) -> bool:
         if self._one_by_one is None:
@@ -141,44 +130,5 @@ class Forwarding:
     def _put(self, name: str, value: str, setting: str = "forwarding") -> None:
         """Change a setting, if it is another, unless the interface is gone."""
         if self._get(name, setting) not in {value, ""}:
-            with _refusals(), suppress(FileNotFoundError):
+            with _NFT.refusals(), suppress(FileNotFoundError):
                 (self._settings / name / setting).write_text(value)
-
-
-def _program() -> str | None:
-    return shutil.which("nft", path=_PATHS)
-
-
-def _nft(script: str, *arguments: str) -> str:
-    """What nft answers to a script, or to arguments."""
-    program = _program()
-    if program is None:
-        raise NoTransitError(
-            "The program nft is not installed, which keeps transit addresses to WireGuard.",
-            hint="Install the package nftables.",
-        )
-    with _refusals():
-        done = subprocess.run(
-            [program, *(arguments or ("-f", "-"))],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise NoTransitError(
-            f"nft refuses the rules for transit: {said[0] if said else f'it ended with status {done.returncode}'}.",
-            hint="Run the agent as root, on a kernel with nf_tables.",
-        )
-    return done.stdout
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Raise the system's refusals as `NoTransitError`."""
-    try:
-        yield
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoTransitError(f"Cannot set the system's forwarding: {error}.", hint="Run the agent as root.") from error

@@ -7,12 +7,8 @@ The note lies in a folder that a boot empties, as it does the settings.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from socket import AF_INET, if_indextoname
@@ -23,15 +19,13 @@ from agent.bgp import fence_rules
 from agent.bgp.passage_rules import REMOVAL, Passage, facing, replacement
 from agent.device import INTERFACE_PREFIX
 from agent.links import refusals
+from agent.nft import Nft
 from events.errors import UnavailableError
 
 _SETTINGS = Path("/proc/sys/net/ipv4/conf")
 _NOTE = "forwarding"
 _MAIN_TABLE = 254
 _UNICAST = 1
-_PATHS = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-_PATIENCE = 10.0
-"""Seconds that nft may take."""
 
 
 class NoPassageError(UnavailableError):
@@ -39,6 +33,9 @@ class NoPassageError(UnavailableError):
 
     code = "no-passage"
     title = "This machine cannot pass packets on"
+
+
+_NFT = Nft(NoPassageError, "routes", "which lets nothing pass but what is meant to")
 
 
 class PassageGuard:
@@ -57,8 +54,8 @@ class PassageGuard:
         if not passage.interfaces:
             self.remove()
             return
-        if _program() is not None:  # without it nothing passes, and nobody is kept from speaking BGP
-            _nft(fence_rules.fence(passage, os.geteuid()))
+        if Nft.is_installed():  # without it nothing passes, and nobody is kept from speaking BGP
+            _NFT.tell(fence_rules.fence(passage, os.geteuid()))
         if not passage:
             self._close_all()
             return
@@ -70,7 +67,7 @@ class PassageGuard:
             closed = {name for name in wanted if self._get(name) == "0"}
             opened = (self._opened() & wanted) | closed
             self._keep(opened)
-            _nft(replacement(passage, opened - set(passage.interfaces)))
+            _NFT.tell(replacement(passage, opened - set(passage.interfaces)))
             for name in closed:
                 self._put(name, "1")
         except Exception:
@@ -80,29 +77,18 @@ class PassageGuard:
     def obstacles(self) -> list[str]:
         """The base chains of others that drop what is forwarded unless they name it, as Docker's do: family, table and
         name of each."""
-        if _program() is None:
-            return []
-        try:
-            listed = json.loads(_nft("", "-j", "list", "chains"))["nftables"]
-        except (NoPassageError, ValueError):
-            return []
-        chains = [entry["chain"] for entry in listed if "chain" in entry]
-        return sorted(
-            f"{chain['family']} {chain['table']} {chain['name']}"
-            for chain in chains
-            if (chain.get("hook"), chain.get("policy")) == ("forward", "drop") and chain["family"] in {"ip", "inet"}
-        )
+        return _NFT.dropping({"ip", "inet"})
 
     def remove(self) -> None:
         """Leave the system as if there had been no BGP. Raises `NoPassageError`."""
         self._close_all()
-        if _program() is not None:
-            _nft(fence_rules.REMOVAL)
+        if Nft.is_installed():
+            _NFT.tell(fence_rules.REMOVAL)
 
     def _close_all(self) -> None:
         self._close(self._opened())
-        if _program() is not None:
-            _nft(REMOVAL)
+        if Nft.is_installed():
+            _NFT.tell(REMOVAL)
 
     def _close(self, names: set[str]) -> None:
         for name in names:
@@ -121,7 +107,7 @@ class PassageGuard:
         return set()
 
     def _keep(self, opened: set[str]) -> None:
-        with _refusals():
+        with _NFT.refusals():
             if opened:
                 self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._note.write_text("".join(f"{name}\n" for name in sorted(opened)))
@@ -136,7 +122,7 @@ class PassageGuard:
 
     def _put(self, name: str, value: str) -> None:
         if self._get(name) not in {value, ""}:
-            with _refusals(), suppress(FileNotFoundError):
+            with _NFT.refusals(), suppress(FileNotFoundError):
                 (self._settings / name / "forwarding").write_text(value)
 
 
@@ -153,42 +139,3 @@ def _own_routes() -> list[tuple[IPv4Network, str]]:
                 with suppress(OSError):
                     found.append((destination, if_indextoname(index)))
     return found
-
-
-def _program() -> str | None:
-    return shutil.which("nft", path=_PATHS)
-
-
-def _nft(script: str, *arguments: str) -> str:
-    """What nft answers to a script, or to arguments."""
-    program = _program()
-    if program is None:
-        raise NoPassageError(
-            "The program nft is not installed, which lets nothing pass but what is meant to.",
-            hint="Install the package nftables.",
-        )
-    with _refusals():
-        done = subprocess.run(
-            [program, *(arguments or ("-f", "-"))],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise NoPassageError(
-            f"nft refuses the rules for routes: {said[0] if said else f'it ended with status {done.returncode}'}.",
-            hint="Run the agent as root, on a kernel with nf_tables.",
-        )
-    return done.stdout
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Raise the system's refusals as `NoPassageError`."""
-    try:
-        yield
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoPassageError(f"Cannot set the system's forwarding: {error}.", hint="Run the agent as root.") from error

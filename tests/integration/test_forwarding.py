@@ -318,7 +318,7 @@ def test_without_nft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tm
         (settings / name).mkdir(parents=True)
         (settings / name / "force_forwarding").write_text("0")
         (settings / name / "forwarding").write_text("0")
-    monkeypatch.setattr("agent.forwarding._PATHS", str(tmp_path))
+    monkeypatch.setattr("agent.nft._PATHS", str(tmp_path))
     network = TransitNetwork("wl-1", transit_prefix(uuid4()), 51820, forwards=True)
     with pytest.raises(NoTransitError) as refused:
         Forwarding(settings).apply([network])
