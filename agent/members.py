@@ -58,6 +58,8 @@ class Increment:
     """Whether what to do depends on the interface as it is (an endpoint that may have roamed)."""
     refusal: str = ""
     """Why the record is not obeyed, if it is not."""
+    reached_otherwise: bool = False
+    """Whether somebody is reached by other ways now, or by none, without a record or a finding that says so."""
 
     @property
     def peers(self) -> tuple[PeerChange, ...]:

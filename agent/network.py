@@ -241,6 +241,8 @@ class Network:
             self._context.belief.refuse("unusable", increment.refusal, network=self.name, peer=str(machine_id))
         if increment.compare:
             self.compare()
+        if increment.reached_otherwise:
+            self._context.routed()
         if not increment.changes or not self._is_up:
             return
         if self._context.devices.blocking:
@@ -409,7 +411,7 @@ class Network:
             words=self.words,
             narrow=frozenset(view.paths.reached()),
             narrow_mtu=nested_mtu(view.mtu),
-            lost=frozenset(each for each, member in view.members.items() if member.is_lost and member.way is None),
+            lost=view.unreached,
         )
 
     def route(self, owners: Mapping[str, UUID]) -> None:

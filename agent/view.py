@@ -197,6 +197,7 @@ class NetworkView:
         """
         self._unmet = {key for key, peer in peers.items() if not peer.last_handshake}
         self.looked_at = now
+        before = (self.unreached, self.paths.reached())
         settled = [
             self._end_lingering(each)
             if self._lingering.is_over(now, each, is_lost=self._is_lost(each))
@@ -215,7 +216,13 @@ class NetworkView:
         called = [self._towards(each, self.members[each].direct) for each in sorted(back)]
         changes = Changes(peers=tuple(change for pair in called for change in pair))
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
-        return Increment(merged(*settled, *late, changes, *map(self._leave_way, silent)))
+        changes = merged(*settled, *late, changes, *map(self._leave_way, silent))
+        return Increment(changes, reached_otherwise=before != (self.unreached, self.paths.reached()))
+
+    @property
+    def unreached(self) -> frozenset[UUID]:
+        """Who is reached neither directly nor by any way."""
+        return frozenset(each for each, member in self.members.items() if member.is_lost and member.way is None)
 
     @property
     def is_expecting(self) -> bool:

@@ -184,10 +184,11 @@ def test_who_has_no_way_any_more_is_not_sent_to_by_one_that_only_lingers(view: N
     view.found(PEER, "")
     view.watch(1.0, {})
     view.put_path(ways())
-    view.watch(2.0, {})
+    assert not view.watch(2.0, {}).reached_otherwise
     assert view.members[PEER].way is not None
-    view.watch(2.0 + OVERLAP, {})
-    assert view.members[PEER].way is None
+    assert not view.unreached
+    assert view.watch(2.0 + OVERLAP, {}).reached_otherwise
+    assert view.unreached == {PEER}
 
 
 def test_a_way_that_is_named_no_more_and_lost_is_left_at_once(view: NetworkView) -> None:
