@@ -109,9 +109,17 @@ async def standing(client: Client, stream: str, subjects: str, after: int = 0) -
 
 
 async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it has ended: nats-py may swallow a cancellation (`wait_for` of Python 3.11), and who waits
+    here may be cancelled meanwhile, which must not leave it behind."""
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=0.05)
+        try:
+            await asyncio.wait({task}, timeout=0.05)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def feed(
