@@ -15,7 +15,9 @@ help: ## Show what can be made
 system:
 	@PYTHON=$(PYTHON) deploy/setup/system.sh
 
-$(VENV)/ready: pyproject.toml constraints.txt | system
+PINS := pyproject.toml constraints.txt hatch_build.py services/gateway/pages/package-lock.json
+
+$(VENV)/ready: $(PINS) | system
 	@echo "set-up: Python packages into $(VENV)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[control,agent,upnp,dev]'

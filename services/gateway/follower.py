@@ -35,6 +35,7 @@ class Follower:
         self._by_position: list[_Waiter] = []
         self._by_sequence: list[_Waiter] = []
         self._listeners: list[Callable[[], None]] = []
+        self._record_listeners: list[Callable[[str], None]] = []
 
     @property
     def position(self) -> int:
@@ -44,6 +45,11 @@ class Follower:
     def call_on_change(self, listener: Callable[[], None]) -> None:
         """Have `listener` called whenever the mirror has taken something in. It must be quick and not raise."""
         self._listeners.append(listener)
+
+    def call_with_subjects(self, listener: Callable[[str], None]) -> None:
+        """Have `listener` called with the subject of each record that the mirror has taken in since it was loaded. It
+        must be quick and not raise."""
+        self._record_listeners.append(listener)
 
     async def run(self) -> None:
         """Follow until cancelled. Raises `UnavailableError` when the connection is closed for good."""
@@ -109,6 +115,8 @@ class Follower:
             self._complete = before
         if _ends_batch(message):
             self._complete = self.mirror.position
+        for listener in self._record_listeners:
+            listener(message.subject)
 
     async def _wait(self, waiters: list[_Waiter], until: int, timeout: float) -> bool:
         reached = asyncio.get_running_loop().create_future()

@@ -95,6 +95,10 @@ class Presence:
         known = self._sightings.get(machine_id)
         return dict(known.refused) if known is not None else {}
 
+    def online(self, now: datetime) -> frozenset[UUID]:
+        """The machines that are online."""
+        return frozenset(machine_id for machine_id in self._sightings if self.is_online(machine_id, now))
+
     def online_count(self, now: datetime) -> int:
         """How many machines are online."""
         return sum(self.is_online(machine_id, now) for machine_id in self._sightings)

@@ -33,6 +33,7 @@ from services.gateway.keeper import Keeper
 from services.gateway.metrics import Metrics
 from services.gateway.presence import Presence
 from services.gateway.programs import Programs
+from services.gateway.pulse import Pulse
 from services.gateway.settings import Settings
 from services.gateway.tasks import Tasks, end
 from services.gateway.tracks import Tracks
@@ -91,6 +92,7 @@ class _Parts:
             metrics,
             asyncio.Event(),
             tracks,
+            Pulse(follower, tracks, presence),
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
             bus_urls=settings.told_bus_urls,
@@ -107,7 +109,7 @@ class _Parts:
         on_http = asyncio.create_task(self.server.serve([listening]))
         on_bus = asyncio.create_task(self._serve_bus())
         inner = [asyncio.create_task(gateway.follower.run()), asyncio.create_task(gateway.commander.watch())]
-        inner.append(asyncio.create_task(gateway.tracks.run()))
+        inner += [asyncio.create_task(gateway.tracks.run()), asyncio.create_task(gateway.pulse.run())]
         if self.keeper is not None:
             inner.append(asyncio.create_task(self.keeper.run()))
         parts = (stopping, on_http, on_bus, *inner)

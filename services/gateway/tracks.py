@@ -60,10 +60,20 @@ class Tracks:
         self._plans: dict[UUID, BgpPlanRecord] = {}
         self._client = client
         self._scopes: dict[str, Scope] = {}
+        self._listeners: list[Callable[[str], None]] = []
         self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report, self._forget_reports)
         self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, self._forget_bgp, newest=True)
         self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path, self._forget_paths)
         self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def call_with_topics(self, listener: Callable[[str], None]) -> None:
+        """Have `listener` called whenever something was taken in: with `paths:<uuid>` or `bgp:<uuid>` of a network. It
+        must be quick and not raise."""
+        self._listeners.append(listener)
+
+    def _tell(self, what: str, network_id: UUID | str) -> None:
+        for listener in self._listeners:
+            listener(f"{what}:{network_id}")
 
     async def run(self) -> None:
         """Follow until cancelled, from when the streams are there. Raises `UnavailableError` when the connection is
@@ -154,6 +164,7 @@ class Tracks:
             return
         if message.subject == reach(event.network_id, event.machine_id, event.link.peer_id):
             self.reach.take(sequence, event)
+            self._tell("paths", event.network_id)
 
     def _forget_reports(self) -> None:
         self.reach = Reach()
@@ -174,6 +185,7 @@ class Tracks:
             return
         if subject_of(event) == message.subject:
             self.bgp.take(sequence, event)
+            self._tell("bgp", event.network_id)
 
     def _take_path(self, sequence: int, message: Msg) -> None:
         record = decode_record(message.data)
@@ -181,8 +193,10 @@ class Tracks:
         if held.put(message.subject, record, message.data, signature_of(message)):
             if isinstance(record.body, BgpPlanRecord):
                 self._plans[record.body.network_id] = record.body
+                self._tell("bgp", record.body.network_id)
             else:
                 self.ways.take(message.subject, record)
+                self._tell("paths", message.subject.split(".")[4])
 
 
 class _Stream:

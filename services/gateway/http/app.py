@@ -37,6 +37,7 @@ from services.gateway.http.documents import DESCRIPTION, document
 from services.gateway.http.edge import Edge
 from services.gateway.http.guard import ANYBODY, GuardedRoute
 from services.gateway.http.problems import install
+from services.gateway.pages import site
 
 _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
@@ -87,7 +88,7 @@ async def describe(request: Request) -> Response:
 
 def routes() -> Iterator[GuardedRoute]:
     """Every route there is. Raises `InternalError` for one that does not say whom it lets in."""
-    for router in (*ROUTERS, about):
+    for router in (*ROUTERS, *site.ROUTERS, about):
         for route in router.routes:
             if not isinstance(route, GuardedRoute):
                 raise InternalError(f"Nothing guards the route {route}.")
@@ -95,7 +96,7 @@ def routes() -> Iterator[GuardedRoute]:
 
 
 def make_app(gateway: Gateway, version: str) -> ASGIApp:
-    """The application that serves this gateway. It has no pages: the document is `/api/v1/openapi.json`."""
+    """The application that serves this gateway. The API's document is `/api/v1/openapi.json`."""
     app = FastAPI(
         title="Wireloom",
         version=version,
@@ -110,7 +111,7 @@ def make_app(gateway: Gateway, version: str) -> ASGIApp:
     app.state.gateway = gateway
     install(app)
     guarded = list(routes())
-    for router in (*ROUTERS, about):
+    for router in (*ROUTERS, *site.ROUTERS, about):
         app.include_router(router)
     app.openapi = lambda: document(app, guarded)  # type: ignore[method-assign]
     return Edge(app, gateway.metrics, is_open=gateway.admission is None)

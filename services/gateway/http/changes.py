@@ -28,6 +28,7 @@ from services.gateway.http.throttle import Throttle
 from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
+from services.gateway.pulse import Pulse
 from services.gateway.settings import Limits
 from services.gateway.tracks import Tracks
 
@@ -68,6 +69,8 @@ class Gateway:
     """Set when the gateway is about to stop: endless answers end."""
     tracks: Tracks
     """What machines report of their links, and the ways that follow."""
+    pulse: Pulse
+    """What changes, for open pages."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None

@@ -28,7 +28,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer."""
+"""Of every answer that does not say otherwise."""
 
 _HSTS = "max-age=31536000"
 """A year (RFC 6797, section 6.1.1)."""
@@ -91,7 +91,8 @@ class Edge:
 
 def _tell_browsers(start: Message, is_https: bool) -> None:
     headers = MutableHeaders(scope=start)
-    headers.update(SECURITY_HEADERS)
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
     if is_https:
         headers["Strict-Transport-Security"] = _HSTS
 

@@ -73,11 +73,12 @@ async def _wireloom(request: Request, error: Exception) -> Response:
     assert isinstance(error, WireloomError)
     problem = error.to_problem()
     if "field" in problem:
-        problem["field"] = _field(request.url.path, problem["field"])
+        problem["field"] = field_name(problem["field"], request.url.path)
     return problem_response(error.status, problem, _headers(error))
 
 
-def _field(path: str, name: str) -> str:
+def field_name(name: str, path: str = "") -> str:
+    """What people call a command's field."""
     if name == "address" and path.startswith("/api/v1/vips"):
         return name
     return _FIELDS.get(name, name)

@@ -57,7 +57,7 @@ async def show_session(request: Request, admission: Admitting, speaker: Speaking
 async def sign_in(request: Request, gateway: Served, admission: Admitting, body: SessionCreate) -> Response:
     """Sign a browser in: with what the given API token may do, for twelve hours or until that token ends."""
     speaker = await speaker_with(gateway, body.token.get_secret_value(), "api", address_of(request))
-    session, token = await _begin(gateway, admission.mint, speaker)
+    session, token = await begin_session(gateway, admission.mint, speaker)
     response = json_response(session_view(session, csrf_token(admission.mint, token)), 201)
     began = session.token.created_at
     seconds = math.ceil(((session.token.expires_at or began + SESSION_LIFETIME) - began).total_seconds())
@@ -76,7 +76,7 @@ async def sign_out(change: Changing, speaker: Speaking) -> Response:
     return response
 
 
-async def _begin(gateway: Gateway, mint: bytes, speaker: Speaker) -> tuple[Speaker, str]:
+async def begin_session(gateway: Gateway, mint: bytes, speaker: Speaker) -> tuple[Speaker, str]:
     """A new session for the owner of an API token, and its token: never one that was there before."""
     command_id, token_id = uuid4(), uuid4()
     token = tokens.make(mint, "api", token_id)

@@ -1,0 +1,191 @@
+"""What all pages have in common: who looks, which answers he gets, and how what goes wrong is shown.
+
+A page is asked for by a browser itself, or by our script in it (`HX-Request`), which puts the answer into the page that
+is open. Changes come from our script alone: they carry the session's token in `X-CSRF-Token`, which no other site's
+page can know, nor send.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+from uuid import UUID, uuid4
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from events.commands import Command, Outcome
+from events.errors import ForbiddenError, InternalError, InvalidInputError, UnauthenticatedError, WireloomError
+from events.fields import AccountRole
+from services.gateway.authority import includes
+from services.gateway.http.changes import VISIBLE_WITHIN, Change, Gateway, gateway_of
+from services.gateway.http.guard import COOKIE, CSRF_HEADER, Caller, GuardedRoute, caller_of, csrf_token
+from services.gateway.http.problems import field_name, without_secrets
+from services.gateway.invalid import invalid
+from services.gateway.pages.rendering import render
+
+SIGN_IN = "/sign-in"
+OPEN_CSRF = secrets.token_hex()
+"""What changes carry where nobody signs in: other sites' pages cannot know it either."""
+_OPEN_ACTOR = "dashboard:local"
+_SAFE = {"GET", "HEAD"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why something was refused, for people."""
+
+    detail: str
+    hint: str = ""
+    field: str = ""
+    status: int = 500
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request of a page."""
+
+    request: Request
+    gateway: Gateway
+    caller: Caller
+
+    @property
+    def csrf(self) -> str:
+        """What this browser's changes must carry."""
+        admission = self.gateway.admission
+        return OPEN_CSRF if admission is None else csrf_token(admission.mint, self.request.cookies.get(COOKIE, ""))
+
+    @property
+    def may_change(self) -> bool:
+        """Whether who looks may change networks and machines."""
+        return self.may("operator")
+
+    def may(self, role: AccountRole) -> bool:
+        """Whether who looks may do what takes this role."""
+        return includes(self.caller.role, role)
+
+    def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
+        """A whole page, or a part of one: what the template makes of `context`, of `visit` and of a new `command_id`."""
+        return respond(render(template, visit=self, now=self.gateway.now(), command_id=uuid4(), **context), status)
+
+    def go(self, location: str, notice: str = "") -> Response:
+        """Have our script go to another page (the same one: load it anew), and say something there."""
+        headers = {"HX-Redirect": location} | ({"X-Notice": quote(notice)} if notice else {})
+        return respond("", 200, headers)
+
+    def stay(self, notice: str = "", *, error: bool = False) -> Response:
+        """Have our script say something and bring the open page up to date."""
+        headers = {"HX-Reswap": "none", "X-Refresh": "1", "X-Notice": quote(notice)}
+        return respond("", 200, headers | ({"X-Notice-Kind": "error"} if error else {}))
+
+    def change(self, command_id: UUID | None = None) -> Change:
+        """A change that who looks asks for. `command_id` is what the form had, so that a repetition changes nothing."""
+        actor = _OPEN_ACTOR if self.caller.speaker is None else self.caller.actor
+        return Change(self.gateway, actor, command_id or uuid4())
+
+    async def done(self, outcome: Outcome) -> bool:
+        """Wait until what a command did shows. False if it does not in time."""
+        return await self.gateway.follower.wait_for(outcome.sequence, VISIBLE_WITHIN)
+
+    async def give(self, command: Command) -> Outcome:
+        """Have a command decided, and wait until what it did shows. Raises what it was refused with."""
+        outcome = await self.gateway.commander.give(command)
+        await self.done(outcome)
+        return outcome
+
+
+def visit_of(request: Request, gateway: Annotated[Gateway, Depends(gateway_of)]) -> Visit:
+    """The visit that a request is; only for routes that need a role."""
+    return Visit(request, gateway, caller_of(request))
+
+
+Visiting = Annotated[Visit, Depends(visit_of)]
+
+
+class PageRoute(GuardedRoute):
+    """A route of the dashboard. What goes wrong is shown as a page, or as a notice where our script asked; who has not
+    signed in, or no more, is asked to."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As `GuardedRoute`'s, for people."""
+        handle = super().get_route_handler()
+
+        async def shown(request: Request) -> Response:
+            try:
+                _check_origin(request)
+                return await handle(request)
+            except UnauthenticatedError:
+                return _asked_to_sign_in(request)
+            except (WireloomError, ValidationError, RequestValidationError, HTTPException) as error:
+                return refuse(request, fault_of(error))
+            except Exception as error:
+                log = structlog.get_logger("gateway")
+                log.error("a page failed", path=without_secrets(request.url.path), error=without_secrets(repr(error)))
+                return refuse(request, fault_of(InternalError("This page could not be made.", hint="See the log.")))
+
+        return shown
+
+
+def fault_of(error: Exception) -> Fault:
+    """What is wrong, for people; with the field's name as forms have it."""
+    if isinstance(error, ValidationError):
+        error = invalid(error)
+    if isinstance(error, RequestValidationError):
+        error = InvalidInputError("The address or the form is not as it should be.", hint="Go back and try again.")
+    if isinstance(error, HTTPException):
+        return Fault(str(error.detail), status=error.status_code, title="That does not work")
+    if not isinstance(error, WireloomError):
+        raise error
+    field = field_name(error.field or "")
+    return Fault(without_secrets(error.detail), error.hint, field, error.status, error.title)
+
+
+def refuse(request: Request, fault: Fault) -> Response:
+    """A page that says what is wrong; for our script a notice."""
+    if "hx-request" in request.headers and request.headers.get("hx-target") is None:
+        text = f"{fault.detail} {fault.hint}".strip()
+        return respond("", fault.status, {"HX-Reswap": "none", "X-Notice": quote(text), "X-Notice-Kind": "error"})
+    return respond(render("fault.html", fault=fault, visit=None), fault.status)
+
+
+def respond(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """HTML, and what browsers may do with it."""
+    told = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin", "Vary": "HX-Request"}
+    return Response(body, status, told | (headers or {}), "text/html; charset=utf-8")
+
+
+def address(path: str, **query: object) -> str:
+    """A path with those parameters that are neither None nor empty."""
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _check_origin(request: Request) -> None:
+    """Raises `ForbiddenError` for a change that another site's page may have sent. With a session, `guard` asks for its
+    token; without sessions, this does."""
+    gateway: Gateway = request.app.state.gateway
+    if request.method in _SAFE or gateway.admission is not None:
+        return
+    if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), OPEN_CSRF.encode()):
+        raise ForbiddenError("The page is from before the gateway was started again.", hint="Load it anew.")
+
+
+def _asked_to_sign_in(request: Request) -> Response:
+    if "hx-request" in request.headers:
+        return respond("", 401, {"HX-Redirect": SIGN_IN})
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    location = SIGN_IN if wanted == "/" or request.method not in _SAFE else address(SIGN_IN, next=wanted)
+    return RedirectResponse(location, 303, {"Content-Security-Policy": _POLICY})

@@ -1,0 +1,5 @@
+// Before anything is shown: the theme that was chosen in this browser, else the system's.
+const chosen = localStorage.getItem("wireloom-theme");
+if (chosen === "light" || chosen === "dark") {
+  document.documentElement.dataset.theme = chosen;
+}

@@ -1,0 +1,256 @@
+// What pages do in the browser: they stay true while one looks at them, show notices, and open menus and dialogs.
+
+const SOON = 120; // milliseconds in which news are gathered
+const body = document.body;
+
+// -- what is open, typed or chosen stays so when a page is brought up to date
+
+const STAYS = new Set(["open", "value", "checked", "data-opened"]);
+
+const keeping = {
+  callbacks: {
+    beforeAttributeUpdated: (name, node) => !(STAYS.has(name) && node.matches("input, select, textarea, details, dialog, option")),
+    beforeNodeMorphed: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
+    beforeNodeRemoved: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
+  },
+};
+
+// -- pages follow what happens
+
+let source = null;
+let timer = 0;
+let refreshing = null;
+let again = false;
+
+async function refresh() {
+  if (refreshing) {
+    again = true;
+    return;
+  }
+  refreshing = new AbortController();
+  const shown = location.href;
+  try {
+    const answer = await fetch(shown, { headers: { "HX-Request": "true", "HX-Target": "main" }, signal: refreshing.signal });
+    if (answer.headers.has("HX-Redirect")) {
+      location.assign(answer.headers.get("HX-Redirect"));
+      return;
+    }
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const main = fresh.querySelector("main");
+    if (main && location.href === shown) {
+      document.title = fresh.title;
+      Idiomorph.morph(document.querySelector("main"), main, keeping);
+      htmx.process(document.querySelector("main"));
+      settle();
+    }
+  } catch (error) {
+    if (error.name !== "AbortError" && !(error instanceof TypeError)) {
+      throw error;
+    }
+  } finally {
+    refreshing = null;
+    if (again) {
+      again = false;
+      soon();
+    }
+  }
+}
+
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, SOON);
+}
+
+function follow() {
+  const topics = document.querySelector("main")?.dataset.topics;
+  if (!topics || source || document.hidden) {
+    return;
+  }
+  let lost = false;
+  source = new EventSource("/live?" + topics.split(" ").map((topic) => "topic=" + encodeURIComponent(topic)).join("&"));
+  source.addEventListener("change", soon);
+  source.addEventListener("begin", () => {
+    body.dataset.live = "yes";
+    if (lost || missed) {
+      soon();
+    }
+    lost = missed = false;
+  });
+  source.addEventListener("error", () => {
+    lost = true;
+    body.dataset.live = "no";
+    if (source.readyState === EventSource.CLOSED) {
+      unfollow();
+      setTimeout(() => refresh().then(follow), 2000);
+    }
+  });
+}
+
+// Browsers allow few connections to one place: a page that nobody sees lets go of its own.
+let missed = false;
+
+function unfollow() {
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    unfollow();
+    missed = true;
+  } else {
+    follow();
+  }
+});
+addEventListener("pagehide", unfollow);
+addEventListener("pageshow", follow);
+
+// -- notices
+
+function notice(text, kind) {
+  const shown = document.createElement("div");
+  shown.className = kind === "error" ? "notice notice-error" : "notice";
+  shown.textContent = text;
+  document.getElementById("notices").append(shown);
+  setTimeout(() => shown.remove(), kind === "error" ? 12000 : 6000);
+}
+
+const waiting = sessionStorage.getItem("wireloom-notice");
+if (waiting) {
+  sessionStorage.removeItem("wireloom-notice");
+  notice(waiting);
+}
+
+document.addEventListener("htmx:beforeOnLoad", (event) => {
+  const answer = event.detail.xhr;
+  const text = decodeURIComponent(answer.getResponseHeader("X-Notice") ?? "");
+  if (text && answer.getResponseHeader("HX-Redirect")) {
+    sessionStorage.setItem("wireloom-notice", text);
+  } else if (text) {
+    notice(text, answer.getResponseHeader("X-Notice-Kind"));
+  }
+  if (answer.getResponseHeader("X-Refresh")) {
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+    soon();
+  }
+});
+document.addEventListener("htmx:sendError", () => notice("The control plane does not answer. Is it running?", "error"));
+
+// -- times, said anew
+
+const STEPS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+
+function retime() {
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    const step = STEPS.find(([, size]) => seconds >= size);
+    if (seconds < 30 * 86400) {
+      const count = step ? Math.floor(seconds / step[1]) : 0;
+      const text = step ? `${count} ${step[0]}${count === 1 ? "" : "s"} ago` : "just now";
+      if (time.textContent !== text) {
+        time.textContent = text;
+      }
+    }
+  }
+}
+setInterval(retime, 1000);
+
+// -- menus, dialogs, copying, the theme
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("[data-opens], [data-closes], [data-copies], [data-theme-next]");
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target) || target) {
+      menu.open = false;
+    }
+  }
+  if (!target) {
+    if (event.target instanceof HTMLDialogElement) {
+      event.target.close();
+    }
+    return;
+  }
+  if (target.dataset.opens) {
+    document.getElementById(target.dataset.opens).showModal();
+  }
+  if ("closes" in target.dataset) {
+    target.closest("dialog").close();
+  }
+  if (target.dataset.copies) {
+    navigator.clipboard.writeText(document.getElementById(target.dataset.copies).textContent.trim()).then(
+      () => notice("Copied."),
+      () => notice("This browser does not let pages copy: mark it and copy it by hand.", "error"),
+    );
+  }
+  if ("themeNext" in target.dataset) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
+    document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
+    localStorage.setItem("wireloom-theme", document.documentElement.dataset.theme);
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  }
+  const typing = event.target.matches("input, select, textarea, [contenteditable]");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+    const search = document.querySelector("main input[type=search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  }
+});
+
+// A dialog that was fetched opens itself, and goes when it is closed.
+document.addEventListener("htmx:afterSwap", (event) => {
+  for (const dialog of event.detail.target.querySelectorAll("dialog[data-fetched]:not([open])")) {
+    dialog.showModal();
+    dialog.addEventListener("close", () => dialog.remove());
+  }
+  settle();
+});
+
+// What must be typed to confirm: until then the button does nothing.
+document.addEventListener("input", (event) => {
+  const wanted = event.target.dataset?.confirms;
+  if (wanted !== undefined) {
+    event.target.form.querySelector("[data-confirmed]").disabled = event.target.value !== wanted;
+  }
+});
+
+// Choosing many: how many are chosen, and what can be done with them.
+function settle() {
+  for (const form of document.querySelectorAll("form[data-chooses]")) {
+    const boxes = [...form.querySelectorAll("input[type=checkbox][name=chosen]")];
+    const chosen = boxes.filter((box) => box.checked).length;
+    for (const shown of form.querySelectorAll("[data-chosen-count]")) {
+      shown.textContent = chosen;
+    }
+    for (const button of form.querySelectorAll("[data-needs-chosen]")) {
+      button.disabled = chosen === 0;
+    }
+    const all = form.querySelector("input[data-chooses-all]");
+    if (all) {
+      all.checked = chosen > 0 && chosen === boxes.length;
+      all.indeterminate = chosen > 0 && chosen < boxes.length;
+    }
+  }
+}
+document.addEventListener("change", (event) => {
+  if (event.target.matches("input[data-chooses-all]")) {
+    for (const box of event.target.form.querySelectorAll("input[type=checkbox][name=chosen]")) {
+      box.checked = event.target.checked;
+    }
+  }
+  settle();
+});
+
+settle();
+retime();
+follow();

@@ -1,0 +1,115 @@
+"""Tells open pages what has changed, by topics: `networks`, `machines`, `events`, `access`, `routing`, and of one network
+or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `machine:<uuid>`. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from datetime import UTC, datetime
+from uuid import UUID
+
+from services.gateway.follower import Follower
+from services.gateway.presence import Presence
+from services.gateway.tracks import Tracks
+
+_LOOK_SECONDS = 1.0
+"""So often it is looked who is online."""
+
+_APART = 0.5
+"""Seconds between two things that one listener hears, at least."""
+
+
+class Pulse:
+    """What changes, as it does. `run` does the work; the rest may be called beside it."""
+
+    def __init__(self, follower: Follower, tracks: Tracks, presence: Presence) -> None:
+        self._follower = follower
+        self._presence = presence
+        self._listeners: set[_Listener] = set()
+        self._position = 0
+        follower.call_with_subjects(self._record)
+        follower.call_on_change(self._advance)
+        tracks.call_with_topics(self.tell)
+
+    async def run(self) -> None:
+        """Watch who comes online and who goes, until cancelled."""
+        online: frozenset[UUID] = frozenset()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if not self._listeners:
+                continue
+            seen = self._presence.online(datetime.now(UTC))
+            if changed := seen ^ online:
+                self.tell("machines", *(f"machine:{each}" for each in changed), *self._networks_of(changed))
+            online = seen
+
+    def tell(self, *topics: str) -> None:
+        """These have changed."""
+        for listener in self._listeners:
+            listener.hear(topics)
+
+    async def listen(
+        self, topics: Collection[str], closing: asyncio.Event, silence: float
+    ) -> AsyncGenerator[frozenset[str]]:
+        """Which of these topics have changed, each time that some have, until `closing` is set; nothing after each
+        `silence` seconds without."""
+        listener = _Listener(frozenset(topics))
+        self._listeners.add(listener)
+        closed = asyncio.create_task(closing.wait())
+        try:
+            async with aclosing(listener.heard(closed, silence)) as heard:
+                async for each in heard:
+                    yield each
+        finally:
+            closed.cancel()
+            self._listeners.discard(listener)
+
+    def _record(self, subject: str) -> None:
+        _, kind, item, *rest = subject.split(".")
+        match kind, rest:
+            case "access" | "routing", _:
+                self.tell(kind)
+            case "network", _:
+                self.tell("networks", f"network:{item}", *([f"machine:{rest[1]}"] if len(rest) > 1 else []))
+            case "machine", _:
+                networks = self._networks_of([UUID(item)])
+                self.tell("machines", "networks", f"machine:{item}", *networks)
+
+    def _advance(self) -> None:
+        if self._follower.position > self._position:
+            self._position = self._follower.position
+            self.tell("events")
+
+    def _networks_of(self, machine_ids: Collection[UUID]) -> set[str]:
+        mirror = self._follower.mirror
+        return {f"network:{each}" for machine_id in machine_ids for each in mirror.networks_of(machine_id)}
+
+
+class _Listener:
+    """Somebody who wants to hear of some topics."""
+
+    def __init__(self, topics: frozenset[str]) -> None:
+        self._topics = topics
+        self._pending: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def hear(self, topics: Collection[str]) -> None:
+        """These have changed."""
+        if wanted := self._topics.intersection(topics):
+            self._pending |= wanted
+            self._woken.set()
+
+    async def heard(self, closed: asyncio.Task[bool], silence: float) -> AsyncGenerator[frozenset[str]]:
+        """See `Pulse.listen`."""
+        while True:
+            woken = asyncio.create_task(self._woken.wait())
+            await asyncio.wait({woken, closed}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
+            woken.cancel()
+            if closed.done():
+                return
+            topics, self._pending = frozenset(self._pending), set()
+            self._woken.clear()
+            yield topics
+            if topics:
+                await asyncio.wait({closed}, timeout=_APART)
