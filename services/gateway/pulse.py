@@ -1,11 +1,10 @@
-"""Tells open pages what has changed, by topics: `networks`, `machines`, `events`, `access`, `routing`, and of one network
-or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `machine:<uuid>`. Shell."""
+"""Tells open pages what has changed, by topics: `networks`, `machines`, `events`, `access`, `routing`, and of one
+network or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `machine:<uuid>`. Shell."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection
-from contextlib import aclosing
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -58,9 +57,8 @@ class Pulse:
         self._listeners.add(listener)
         closed = asyncio.create_task(closing.wait())
         try:
-            async with aclosing(listener.heard(closed, silence)) as heard:
-                async for each in heard:
-                    yield each
+            while not closed.done():
+                yield await listener.heard(closed, silence)
         finally:
             closed.cancel()
             self._listeners.discard(listener)
@@ -93,6 +91,7 @@ class _Listener:
         self._topics = topics
         self._pending: set[str] = set()
         self._woken = asyncio.Event()
+        self._told = 0.0
 
     def hear(self, topics: Collection[str]) -> None:
         """These have changed."""
@@ -100,16 +99,16 @@ class _Listener:
             self._pending |= wanted
             self._woken.set()
 
-    async def heard(self, closed: asyncio.Task[bool], silence: float) -> AsyncGenerator[frozenset[str]]:
-        """See `Pulse.listen`."""
-        while True:
-            woken = asyncio.create_task(self._woken.wait())
+    async def heard(self, closed: asyncio.Task[bool], silence: float) -> frozenset[str]:
+        """What has changed since the last call, once something has; nothing after `silence` seconds without, or when
+        that task is done."""
+        now = asyncio.get_running_loop().time
+        woken = asyncio.create_task(self._woken.wait())
+        try:
+            await asyncio.wait({closed}, timeout=max(0.0, self._told + _APART - now()))
             await asyncio.wait({woken, closed}, timeout=silence, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             woken.cancel()
-            if closed.done():
-                return
-            topics, self._pending = frozenset(self._pending), set()
-            self._woken.clear()
-            yield topics
-            if topics:
-                await asyncio.wait({closed}, timeout=_APART)
+        topics, self._pending, self._told = frozenset(self._pending), set(), now()
+        self._woken.clear()
+        return topics

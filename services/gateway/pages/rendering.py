@@ -30,7 +30,8 @@ def environment() -> Environment:
     )
     made.filters |= {"ago": ago, "moment": moment, "quantity": quantity, "traffic": traffic, "number": number}
     made.globals["asset"] = asset
-    made.globals |= {"icon": made.get_template("icons.html").module, "part": made.get_template("parts.html").module}
+    made.globals["icon"] = made.get_template("icons.html").module
+    made.globals["part"] = made.get_template("parts.html").module
     return made
 
 

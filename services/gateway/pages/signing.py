@@ -37,7 +37,10 @@ async def ask(gateway: Served, next: str = HOME) -> Response:  # noqa: A002
 
 @router.post(SIGN_IN, dependencies=[ANYBODY])
 async def sign_in(
-    request: Request, gateway: Served, token: Annotated[str, Form()] = "", next: Annotated[str, Form()] = HOME  # noqa: A002
+    request: Request,
+    gateway: Served,
+    token: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = HOME,  # noqa: A002
 ) -> Response:
     """Sign a browser in, with what the token may do."""
     if gateway.admission is None:
