@@ -78,7 +78,7 @@ class Visit:
         return includes(self.caller.role, role)
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """A whole page, or a part of one: what the template makes of `context`, of `visit` and of a new `command_id`."""
+        """A page, or a part of one: what the template makes of `context`, `visit`, `now` and a new `command_id`."""
         return respond(render(template, visit=self, now=self.gateway.now(), command_id=uuid4(), **context), status)
 
     def go(self, location: str, notice: str = "") -> Response:

@@ -78,7 +78,7 @@ def quantity(value: int, what: str) -> str:
 def traffic(value: int | None) -> str:
     """Bytes as people read them: `1.2 MB`."""
     if value is None:
-        return "–"
+        return "-"
     size, units = float(value), iter(("B", "kB", "MB", "GB", "TB", "PB"))
     unit = next(units)
     while size >= _THOUSAND and (bigger := next(units, "")):
