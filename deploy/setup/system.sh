@@ -4,9 +4,12 @@
 set -eu
 
 # package=program, or package=file where it brings no program of its own. miniupnpd-nftables is the router daemon alone:
-# unlike miniupnpd it has no service that would start.
+# unlike miniupnpd it has no service that would start. Ubuntu's Chromium has another name.
+is_ubuntu() { grep -qs '^ID=ubuntu$' /etc/os-release; }
+if is_ubuntu; then CHROMIUM=chromium-browser; else CHROMIUM=chromium; fi
 NEEDED="
 bird2=bird
+$CHROMIUM=$CHROMIUM
 iperf3=iperf3
 iproute2=ip
 iputils-ping=ping

@@ -4,7 +4,7 @@ an event loop."""
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -176,5 +176,5 @@ async def _publish(client: Client, subject: str, data: bytes) -> None:
     await client.flush()
 
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-"""Debian's."""
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
+"""The system's own: Debian's, or Ubuntu's."""
