@@ -39,8 +39,8 @@ test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
 else
-	@$(ROOT) $(BIN)/python -m pytest -m "not lab" -n auto --dist loadfile --no-loadscope-reorder
-	@$(ROOT) $(BIN)/python -m pytest -m lab
+	@$(ROOT) $(BIN)/python -m pytest -m "not timed" -n auto --dist loadfile --no-loadscope-reorder
+	@$(ROOT) $(BIN)/python -m pytest -m timed
 endif
 
 lab: setup ## Every pair of machines across NATs and firewalls, as a matrix beside theory

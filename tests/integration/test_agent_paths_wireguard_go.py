@@ -12,7 +12,7 @@ from events.transit import transit_address
 from tests.support.stage import Host, Stage, staged
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timed]
 
 PROMISED = 3.0
 """Seconds without a reply."""

@@ -31,7 +31,7 @@ from tests.support.fake_gateway import FakeGateway
 from tests.support.namespaces import command, hide, namespace
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timed]
 
 RETRY = 5.0 + 0.334 + 0.7
 """WireGuard's Rekey-Timeout with its jitter, and what a busy machine adds."""

@@ -16,7 +16,7 @@ from deploy.lab.machine import LabError, Machine, Program
 from deploy.lab.mesh import AGENT, Json, Mesh, wait_for
 from tests.lab.watching import FIVE, NETWORK, interface_of, unbroken_ping
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timed, pytest.mark.timeout(240)]
 
 LAN, HOST = "10.50.0.0/24", "10.50.0.2"
 VIP = "203.0.113.10"

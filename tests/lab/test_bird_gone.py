@@ -15,7 +15,7 @@ from tests.support.birds import PATIENCE, Station, intent, machine_id, network_i
 from tests.support.namespaces import command
 from tests.support.waiting import wait_until_sync
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timed]
 
 FOUR = range(1, 5)
 LOST = str(prefix(4))

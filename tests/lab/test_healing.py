@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deploy.lab.healing import PROMISED, measure
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timed, pytest.mark.timeout(400)]
 
 CUTS = 4
 

@@ -16,7 +16,7 @@ from deploy.lab.surroundings import Surroundings
 from deploy.lab.theory import Way, predict
 from tests.lab.udp import Talk
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timed]
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,7 @@ def test_who_must_talk_follows_from_what_happened() -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.timed
 def test_machines_move_and_lose_their_link_and_have_it_again() -> None:
     with Lab() as lab:
         surroundings = Surroundings(lab)
@@ -113,6 +114,7 @@ def test_machines_move_and_lose_their_link_and_have_it_again() -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.timed
 def test_whatever_happens_every_pair_talks_that_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     shown = io.StringIO()
@@ -123,6 +125,7 @@ def test_whatever_happens_every_pair_talks_that_can(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.lab
+@pytest.mark.timed
 def test_a_pair_that_does_not_talk_is_told_with_its_path_and_what_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
