@@ -64,7 +64,7 @@ def opened(browser: Browser, scene: Scene, tokens: dict[str, str], faults: list[
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
-        _watch(page, urlsplit(scene.url).netloc, faults)
+        watch(page, urlsplit(scene.url).netloc, faults)
         if role is not None:
             page.goto("/sign-in")
             page.get_by_label("API token").fill(tokens[role])
@@ -78,7 +78,7 @@ def opened(browser: Browser, scene: Scene, tokens: dict[str, str], faults: list[
     assert not faults
 
 
-def _watch(page: Page, host: str, faults: list[str]) -> None:
+def watch(page: Page, host: str, faults: list[str]) -> None:
     """Note errors on the console and of scripts, and whatever goes anywhere else."""
 
     def heard(message: ConsoleMessage) -> None:
