@@ -216,6 +216,7 @@ def summary(plan: Plan, welcome: Welcome | None) -> str:
     return f"""
 Wireloom is up. Ctrl-C stops it.
 
+  Dashboard     {plan.url}
   HTTP API      {plan.url}/api/v1
   Message bus   {plan.bus_urls}
   Data          {data}
