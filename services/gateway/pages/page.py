@@ -37,6 +37,8 @@ OPEN_CSRF = secrets.token_hex()
 """What changes carry where nobody signs in: other sites' pages cannot know it either."""
 _OPEN_ACTOR = "dashboard:local"
 _SAFE = {"GET", "HEAD"}
+_REFRESHED = "main"
+"""What our script says it wants when it brings a page up to date: that may become a page that says what is wrong."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -155,7 +157,7 @@ def fault_of(error: Exception) -> Fault:
 
 def refuse(request: Request, fault: Fault) -> Response:
     """A page that says what is wrong; for our script a notice."""
-    if "hx-request" in request.headers and request.headers.get("hx-target") is None:
+    if "hx-request" in request.headers and request.headers.get("hx-target") != _REFRESHED:
         text = f"{fault.detail} {fault.hint}".strip()
         return respond("", fault.status, {"HX-Reswap": "none", "X-Notice": quote(text), "X-Notice-Kind": "error"})
     return respond(render("fault.html", fault=fault, visit=None), fault.status)
