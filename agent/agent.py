@@ -25,7 +25,7 @@ from agent.bgp.routing import Gear, Routing
 from agent.connection import Connection
 from agent.context import Context, Options
 from agent.desired import Locality
-from agent.device import DeviceError, Devices, interface_name
+from agent.device import DeviceError, Devices
 from agent.guidance import Guidance
 from agent.heart import Heart
 from agent.memberships import Memberships, Wishes
@@ -41,6 +41,7 @@ from agent.trust import Judge
 from events.bus import ask
 from events.enrolment import Access
 from events.errors import MachineDeletedError, MachineRevokedError, UnavailableError, WireloomError
+from events.interfaces import interface_name
 from events.records import MembershipRecord, RegisterRequest
 from events.subjects import ask as ask_subject
 from events.trust.signing import Ring, Verifier

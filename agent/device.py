@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
-from uuid import UUID
 
 from events.errors import ConflictError, InternalError, UnavailableError
 
 _T = TypeVar("_T")
 
-INTERFACE_PREFIX = "wl-"
-"""Every interface that the agent makes begins so; others are never touched."""
-
 OUTER_MARK = 20179
 """What the packets of WireGuard itself are marked with, and probes: learnt routes are not for them."""
-
-
-def interface_name(network_id: UUID) -> str:
-    """The name of a network's interface, 11 characters (Linux allows 15)."""
-    return INTERFACE_PREFIX + network_id.hex[:8]
 
 
 class PortTakenError(ConflictError):

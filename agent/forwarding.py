@@ -14,10 +14,10 @@ from collections.abc import Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
-from agent.device import INTERFACE_PREFIX
 from agent.nft import Nft
 from agent.transit_rules import REMOVAL, TransitNetwork, not_from, only_from, replacement
 from events.errors import UnavailableError
+from events.interfaces import INTERFACE_PREFIX
 
 __all__ = ["Forwarding", "NoTransitError", "TransitNetwork"]
 

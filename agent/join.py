@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent import identity as identities
-from agent.device import interface_name
 from agent.gateway import Address, Gateway, fetch_ca
 from agent.identity import Identity
 from agent.install import STATE_DIR, Service, own_program
@@ -18,6 +17,7 @@ from agent.store import DiskStore, erase, exclusive
 from agent.wireguard_go import WireguardGoDevices
 from events.enrolment import Access, EnrolRequest
 from events.errors import ConflictError, InvalidInputError, WireloomError
+from events.interfaces import interface_name
 from events.trust import tokens
 from events.trust.proof import ENROL, prove
 

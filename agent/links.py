@@ -14,7 +14,8 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.device import INTERFACE_PREFIX, Changes, DeviceError, Route
+from agent.device import Changes, DeviceError, Route
+from events.interfaces import INTERFACE_PREFIX
 
 _MAIN_TABLE = 254
 _SCOPE_LINK = 253

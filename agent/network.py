@@ -19,7 +19,7 @@ from agent.bgp.duties import Place
 from agent.bgp.words import Words
 from agent.context import Context
 from agent.desired import Locality
-from agent.device import Changes, DeviceError, PeerChange, PortTakenError, interface_name, merged
+from agent.device import Changes, DeviceError, PeerChange, PortTakenError, merged
 from agent.follow import Update
 from agent.guidance import Word
 from agent.keys import generate_private_key, is_due, public_key
@@ -33,6 +33,7 @@ from agent.surroundings import candidates
 from agent.trust import Entry
 from agent.view import NetworkView
 from events.commands import MAX_ENDPOINTS
+from events.interfaces import interface_name
 from events.records import (
     AnnouncementRecord,
     MembershipRecord,

@@ -11,13 +11,14 @@ import structlog
 from nats.aio.client import Client
 
 from agent.context import Context
-from agent.device import Device, DeviceError, interface_name
+from agent.device import Device, DeviceError
 from agent.members import Increment
 from agent.pathfinding import Pathfinder
 from agent.reporting import Reporter
 from agent.store import LinkNote
 from agent.view import NetworkView
 from events.fields import split_endpoint
+from events.interfaces import interface_name
 from events.records import LinkState
 
 _LOOK_EVERY = 1.0

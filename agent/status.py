@@ -9,11 +9,12 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from agent.device import Device, Devices, Peer, interface_name
+from agent.device import Device, Devices, Peer
 from agent.keys import public_key
 from agent.port_mapping.notes import Note
 from agent.store import DiskStore, LinkNote, SpeakerNote
 from events.fields import split_endpoint
+from events.interfaces import interface_name
 from events.records import MachineRecord, MembershipRecord, NetworkRecord, PathRecord, PeerRecord, Record
 from events.subjects import scope
 from events.transit import transit_address

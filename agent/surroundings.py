@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from pyroute2 import IPRoute
 
 from agent.desired import Locality
-from agent.device import INTERFACE_PREFIX
 from agent.links import refusals
 from events.commands import MAX_ENDPOINTS
 from events.fields import join_endpoint, split_endpoint
+from events.interfaces import INTERFACE_PREFIX
 
 _IFF_UP_AND_RUNNING = 0x1 | 0x40
 _IFF_LOOPBACK = 0x8

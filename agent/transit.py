@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import structlog
 
-from agent.device import INTERFACE_PREFIX
 from agent.forwarding import NoTransitError, TransitNetwork
 from agent.network import Network
 from events.fields import TransitMode
+from events.interfaces import INTERFACE_PREFIX
 
 
 class Rules(Protocol):

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from agent.bgp.config import render
 from agent.bgp.intent import Announced, BgpIntent, Neighbour, NetworkIntent, Owner
-from agent.device import interface_name
 from benchmarks.result import Result
 from benchmarks.speakers import Session, Stage, stage
+from events.interfaces import interface_name
 from events.routing import DEFAULT_REFLECTORS, PlanStage, network_asn
 
 SIZES = (10, 50, 100, 250)

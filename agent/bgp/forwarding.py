@@ -17,10 +17,10 @@ from pyroute2 import IPRoute
 
 from agent.bgp import fence_rules
 from agent.bgp.passage_rules import REMOVAL, Passage, facing, replacement
-from agent.device import INTERFACE_PREFIX
 from agent.links import refusals
 from agent.nft import Nft
 from events.errors import UnavailableError
+from events.interfaces import INTERFACE_PREFIX
 
 _SETTINGS = Path("/proc/sys/net/ipv4/conf")
 _NOTE = "forwarding"

@@ -30,10 +30,11 @@ from agent.bgp.reporting import BgpReporter
 from agent.bgp.table import LearntTable, RouteWatch
 from agent.bgp.telling import established, states_of
 from agent.context import Context
-from agent.device import INTERFACE_PREFIX, OUTER_MARK, DeviceError
+from agent.device import OUTER_MARK, DeviceError
 from agent.network import Network
 from agent.reporting import Reports
 from agent.store import SpeakerNote
+from events.interfaces import INTERFACE_PREFIX
 from events.records import RoutingRecord, SpeakerState
 
 _GATHER = 0.05

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.device import INTERFACE_PREFIX
 from deploy.lab.lab import Lab, Pings, ping_all
 from deploy.lab.machine import LabError, Machine, Program
+from events.interfaces import INTERFACE_PREFIX
 
 CONTROL = "control"
 BUS_PORT = 7422

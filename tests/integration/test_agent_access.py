@@ -14,10 +14,10 @@ from uuid import UUID
 import pytest
 
 from agent.access import secured_bus as connect_with_access
-from agent.device import interface_name
 from agent.store import DiskStore
 from events.client import BusClient
 from events.errors import MachineRevokedError, UnauthenticatedError, UnavailableError
+from events.interfaces import interface_name
 from tests.support.device_contract import a_key
 from tests.support.fake_door import FakeControlPlane, FakeDoor
 from tests.support.fake_gateway import FakeGateway

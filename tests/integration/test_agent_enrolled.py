@@ -13,12 +13,12 @@ import pytest
 
 from agent import identity as identities
 from agent.context import Options
-from agent.device import interface_name
 from agent.identity import EnrolledDoor, Identity
 from agent.keys import public_key
 from agent.main import run
 from agent.store import DiskStore
 from events.errors import IdentityTakenError, MachineRevokedError, TokenRefusedError
+from events.interfaces import interface_name
 from events.trust.keys import generate
 from tests.support.gateway import done
 from tests.support.machines import Machine

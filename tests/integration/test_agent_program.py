@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agent.device import interface_name
 from events.bus import connect
+from events.interfaces import interface_name
 from events.records import PeerRecord
 from events.subjects import network_peer
 from services.cli.embedded import EmbeddedServer

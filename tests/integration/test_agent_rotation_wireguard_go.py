@@ -18,12 +18,13 @@ from agent.access import open_bus
 from agent.agent import Agent
 from agent.context import Options
 from agent.desired import Locality
-from agent.device import Changes, interface_name
+from agent.device import Changes
 from agent.keys import public_key
 from agent.store import MemoryStore
 from agent.surroundings import FixedSurroundings
 from agent.wireguard_go import SOCKET_FOLDER
 from events.bus import connect
+from events.interfaces import interface_name
 from events.records import MembershipRecord, PeerRecord
 from events.subjects import machine_membership, network_peer
 from tests.integration.test_agent_wireguard_go import Inside

@@ -12,12 +12,12 @@ import httpx2
 import pytest
 
 from agent.context import Options
-from agent.device import interface_name
 from agent.identity import EnrolledDoor, load
 from agent.install import Service
 from agent.join import Wish, join
 from agent.store import DiskStore
 from events.identity import certificate_fingerprint
+from events.interfaces import interface_name
 from tests.support.gateway import done
 from tests.support.machines import Machine
 from tests.support.secured_plane import API, SecuredPlane, secured_plane

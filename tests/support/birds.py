@@ -21,7 +21,7 @@ from agent.bgp.config import KERNEL_TABLE
 from agent.bgp.intent import Announced, BgpIntent, Neighbour, NetworkIntent, Owner
 from agent.bgp.observed import NetworkObservation, Observation
 from agent.bgp.speaker import Speaker
-from agent.device import interface_name
+from events.interfaces import interface_name
 from events.records import RibRoute
 from events.routing import network_asn
 from tests.support.namespaces import command, enter, namespace

@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 
 from agent.desired import Desired, DesiredPeer
-from agent.device import INTERFACE_PREFIX, Changes, Device, DeviceError, Devices, PeerChange, Route
+from agent.device import Changes, Device, DeviceError, Devices, PeerChange, Route
 from agent.keys import generate_private_key, public_key
 from agent.plan import diff
+from events.interfaces import INTERFACE_PREFIX
 
 
 def a_key() -> str:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from nats.aio.client import Client
 
-from agent.device import interface_name
 from events import log
 from events.domain import (
     GENESIS_HASH,
@@ -21,6 +20,7 @@ from events.domain import (
     MembershipRegistered,
     NetworkDeleted,
 )
+from events.interfaces import interface_name
 from events.log import LoggedEvent
 
 

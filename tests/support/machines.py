@@ -14,10 +14,10 @@ from agent.agent import Agent
 from agent.bgp.routing import Gear
 from agent.context import Options
 from agent.desired import Locality
-from agent.device import interface_name
 from agent.recording import RecordingDevices
 from agent.store import MemoryStore, Store
 from agent.surroundings import FixedSurroundings
+from events.interfaces import interface_name
 from events.records import PeerRecord
 from events.subjects import network_peer
 from tests.support.device_contract import a_key

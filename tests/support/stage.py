@@ -17,7 +17,7 @@ from agent.access import open_bus
 from agent.agent import Agent
 from agent.context import Options
 from agent.desired import Locality
-from agent.device import Device, interface_name
+from agent.device import Device
 from agent.forwarding import Forwarding, TransitNetwork
 from agent.pathfinding import Probing
 from agent.probe_socket import ProbeSocket
@@ -26,6 +26,7 @@ from agent.surroundings import FixedSurroundings
 from agent.wireguard_go import SOCKET_FOLDER
 from events.bus import connect
 from events.fields import TransitMode
+from events.interfaces import interface_name
 from events.records import MachineRecord, PathRecord, PeerRecord, RelayRecord
 from events.subjects import machine_info, network_peer, path, relay
 from tests.integration.test_agent_wireguard_go import Inside

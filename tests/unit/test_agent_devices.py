@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.device import Changes, PortTakenError, interface_name
+from agent.device import Changes, PortTakenError
 from agent.keys import generate_private_key, public_key
 from agent.recording import RecordingDevices
+from events.interfaces import interface_name
 from tests.support.device_contract import DeviceContract
 
 
