@@ -36,19 +36,8 @@ async def list_routes(gateway: Served, query: Annotated[RoutingQuery, Query()]) 
 )
 async def create_route(change: Changing, body: RouteCreate) -> Response:
     """Create a route: its machines announce its prefixes in every network that they are in."""
-    route_id = change.another_id("route")
-    outcome = await change.give(
-        CreateRoute(
-            command_id=change.command_id,
-            actor=change.actor,
-            route_id=route_id,
-            name=body.name,
-            enabled=body.enabled,
-            prefixes=tuple(body.prefixes),
-            machine_ids=tuple(body.machine_uuids),
-        )
-    )
-    return await _answer(change, outcome, route_id, 201)
+    command = route_creation(change, body)
+    return await _answer(change, await change.give(command), command.route_id, 201)
 
 
 @router.get("/{uuid}", response_model=Route, responses=reading(404), dependencies=[VIEWER, PLAIN])
@@ -60,19 +49,7 @@ async def show_route(gateway: Served, uuid: UUID) -> Response:
 @router.patch("/{uuid}", response_model=Route, responses=changing(200), dependencies=[OPERATOR, PLAIN])
 async def change_route(change: Changing, uuid: UUID, body: RouteChange) -> Response:
     """Change a route."""
-    given = body.model_fields_set
-    outcome = await change.give(
-        UpdateRoute(
-            command_id=change.command_id,
-            actor=change.actor,
-            route_id=uuid,
-            name=body.name if "name" in given else None,
-            enabled=body.enabled if "enabled" in given else None,
-            prefixes=tuple(body.prefixes) if "prefixes" in given else None,
-            machine_ids=tuple(body.machine_uuids) if "machine_uuids" in given else None,
-        )
-    )
-    return await _answer(change, outcome, uuid, 200)
+    return await _answer(change, await change.give(route_update(change, uuid, body)), uuid, 200)
 
 
 @router.delete(
@@ -82,6 +59,33 @@ async def delete_route(change: Changing, uuid: UUID) -> Response:
     """Delete a route."""
     outcome = await change.give(DeleteRoute(command_id=change.command_id, actor=change.actor, route_id=uuid))
     return await change.answer(outcome, 204, f"{PATH}/{uuid}")
+
+
+def route_creation(change: Change, body: RouteCreate) -> CreateRoute:
+    """The command that makes a route."""
+    return CreateRoute(
+        command_id=change.command_id,
+        actor=change.actor,
+        route_id=change.another_id("route"),
+        name=body.name,
+        enabled=body.enabled,
+        prefixes=tuple(body.prefixes),
+        machine_ids=tuple(body.machine_uuids),
+    )
+
+
+def route_update(change: Change, route_id: UUID, body: RouteChange) -> UpdateRoute:
+    """The command that changes a route as the body says."""
+    given = body.model_fields_set
+    return UpdateRoute(
+        command_id=change.command_id,
+        actor=change.actor,
+        route_id=route_id,
+        name=body.name if "name" in given else None,
+        enabled=body.enabled if "enabled" in given else None,
+        prefixes=tuple(body.prefixes) if "prefixes" in given else None,
+        machine_ids=tuple(body.machine_uuids) if "machine_uuids" in given else None,
+    )
 
 
 async def _answer(change: Change, outcome: Outcome, route_id: UUID, status: int) -> Response:

@@ -41,20 +41,8 @@ async def list_vips(gateway: Served, query: Annotated[RoutingQuery, Query()]) ->
 )
 async def create_vip(change: Changing, body: VipCreate) -> Response:
     """Create a virtual IP: the first of its machines that is healthy answers for it, in every network that it is in."""
-    vip_id = change.another_id("vip")
-    outcome = await change.give(
-        CreateVip(
-            command_id=change.command_id,
-            actor=change.actor,
-            vip_id=vip_id,
-            name=body.name,
-            enabled=body.enabled,
-            address=body.address,
-            health_check=_check(HealthCheck(), body) or HealthCheck(),
-            machine_ids=tuple(body.machine_uuids),
-        )
-    )
-    return await _answer(change, outcome, vip_id, 201)
+    command = vip_creation(change, body)
+    return await _answer(change, await change.give(command), command.vip_id, 201)
 
 
 @router.get("/{uuid}", response_model=Vip, responses=reading(404), dependencies=[VIEWER, PLAIN])
@@ -66,21 +54,7 @@ async def show_vip(gateway: Served, uuid: UUID) -> Response:
 @router.patch("/{uuid}", response_model=Vip, responses=changing(200), dependencies=[OPERATOR, PLAIN])
 async def change_vip(change: Changing, uuid: UUID, body: VipChange) -> Response:
     """Change a virtual IP. Of the health check, too, what is left out stays as it is."""
-    before = find_item(change.gateway.mirror.routing.vips, uuid, "virtual IP")
-    given = body.model_fields_set
-    outcome = await change.give(
-        UpdateVip(
-            command_id=change.command_id,
-            actor=change.actor,
-            vip_id=uuid,
-            name=body.name if "name" in given else None,
-            enabled=body.enabled if "enabled" in given else None,
-            address=body.address if "address" in given else None,
-            health_check=_check(before.health_check, body),
-            machine_ids=tuple(body.machine_uuids) if "machine_uuids" in given else None,
-        )
-    )
-    return await _answer(change, outcome, uuid, 200)
+    return await _answer(change, await change.give(vip_update(change, uuid, body)), uuid, 200)
 
 
 @router.delete(
@@ -90,6 +64,36 @@ async def delete_vip(change: Changing, uuid: UUID) -> Response:
     """Delete a virtual IP."""
     outcome = await change.give(DeleteVip(command_id=change.command_id, actor=change.actor, vip_id=uuid))
     return await change.answer(outcome, 204, f"{PATH}/{uuid}")
+
+
+def vip_creation(change: Change, body: VipCreate) -> CreateVip:
+    """The command that makes a virtual IP. Raises `InvalidInputError`."""
+    return CreateVip(
+        command_id=change.command_id,
+        actor=change.actor,
+        vip_id=change.another_id("vip"),
+        name=body.name,
+        enabled=body.enabled,
+        address=body.address,
+        health_check=_check(HealthCheck(), body) or HealthCheck(),
+        machine_ids=tuple(body.machine_uuids),
+    )
+
+
+def vip_update(change: Change, vip_id: UUID, body: VipChange) -> UpdateVip:
+    """The command that changes a virtual IP as the body says. Raises `NotFoundError`, `InvalidInputError`."""
+    before = find_item(change.gateway.mirror.routing.vips, vip_id, "virtual IP")
+    given = body.model_fields_set
+    return UpdateVip(
+        command_id=change.command_id,
+        actor=change.actor,
+        vip_id=vip_id,
+        name=body.name if "name" in given else None,
+        enabled=body.enabled if "enabled" in given else None,
+        address=body.address if "address" in given else None,
+        health_check=_check(before.health_check, body),
+        machine_ids=tuple(body.machine_uuids) if "machine_uuids" in given else None,
+    )
 
 
 def _check(before: HealthCheck, body: VipCreate | VipChange) -> HealthCheck | None:
