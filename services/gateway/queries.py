@@ -72,7 +72,8 @@ def find_machines(
         members = mirror.network(network_id)[0].members
         rows = [row for row in rows if row[1] in members]
     if search is not None:
-        rows = [row for row in rows if _machine_matches(mirror, row[1], search.lower())]
+        found = _machines_with(mirror, search.lower())
+        rows = [row for row in rows if row[1] in found]
     if keep is not None:
         rows = [row for row in rows if keep(row[1])]
     return rows
@@ -101,11 +102,13 @@ def take(rows: Sequence[Row], sort: str, limit: int, after: str | None) -> Slice
     return Slice([row[1] for row in page], _write_cursor(page[-1], sort) if more else None, len(rows))
 
 
-def _machine_matches(mirror: Mirror, machine_id: UUID, search: str) -> bool:
-    machine, record = mirror.machine(machine_id)
-    if search in record.hostname.lower():
-        return True
-    return any(search in str(mirror.networks[n].members[machine_id].address) for n in machine.networks)
+def _machines_with(mirror: Mirror, search: str) -> set[UUID]:
+    """The machines with `search` in their hostname or one of their mesh addresses."""
+    found = {machine_id for hostname, machine_id in mirror.by_hostname.rows if search in str(hostname)}
+    if not search.strip("0123456789."):
+        for network in mirror.networks.values():
+            found.update(machine_id for machine_id, record in network.members.items() if search in str(record.address))
+    return found
 
 
 def _write_cursor(row: Row, sort: str) -> str:
