@@ -39,7 +39,7 @@ from services.gateway.mirror import Mirror
 from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
 from services.gateway.tasks import end
-from services.gateway.ways import Way, Ways
+from services.gateway.ways import Kind, Way, Ways
 
 _ACK_SECONDS = 2.0
 _CATCH_UP = 5.0
@@ -139,6 +139,10 @@ class Tracks:
     def way(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
         """How a machine reaches a peer."""
         return self.ways.way(self.reach, network_id, machine_id, peer_id)
+
+    def kind(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
+        """As that of `way`, for who counts very many."""
+        return self.ways.kind(self.reach, network_id, machine_id, peer_id)
 
     def plan(self, network_id: UUID) -> BgpPlan:
         """How a network's members are to speak BGP."""

@@ -52,6 +52,11 @@ class Ways:
         else:
             self._records[key] = record
 
+    def kind(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
+        """As that of `way`, for who counts very many."""
+        mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
+        return _kind(self._records.get((network_id, machine_id, peer_id)), mine, theirs)
+
     def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
         """How a machine reaches a peer."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
