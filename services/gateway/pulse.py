@@ -71,8 +71,9 @@ class Pulse:
             case "network", _:
                 self.tell("networks", f"network:{item}", *([f"machine:{rest[1]}"] if len(rest) > 1 else []))
             case "machine", _:
-                networks = self._networks_of([UUID(item)])
-                self.tell("machines", "networks", f"machine:{item}", *networks)
+                # That it was in a network that it has left, the mirror does not know any more.
+                left = {f"network:{rest[1]}"} if rest[0] == "network" else set()
+                self.tell("machines", "networks", f"machine:{item}", *(self._networks_of([UUID(item)]) | left))
 
     def _advance(self) -> None:
         if self._follower.position > self._position:
