@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import allocation, bgp, commands, join, paths, replay
+from benchmarks import allocation, bgp, commands, join, pages, paths, replay
 from benchmarks.result import Result, show, write
 
 BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
     "replay": replay.run,
     "paths": paths.run,
     "bgp": bgp.run,
+    "pages": pages.run,
 }
 OUTPUT = Path("build/bench.json")
 

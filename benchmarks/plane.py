@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Plane:
 
     url: str
     client: Client
+    http_url: str
 
     async def command(self, kind: str, **fields: object) -> Outcome:
         """Give a command over the bus, as programs do. Its refusal is raised."""
@@ -66,16 +68,24 @@ async def running_plane(data_dir: Path, services: Sequence[str] = SERVICES) -> A
         server = EmbeddedServer(data_dir, port=0)
         url = await server.start()
         stack.push_async_callback(server.stop)
+        port = _free_port()
         for service in services:
-            child = service_process(Service(service), os.environ | {"NATS_URL": url, "WIRELOOM_HTTP_PORT": "0"})
+            child = service_process(Service(service), os.environ | {"NATS_URL": url, "WIRELOOM_HTTP_PORT": str(port)})
             await child.start()
             stack.push_async_callback(child.stop)
         client = await bus.connect(url, "benchmark")
         stack.push_async_callback(client.close)
-        plane = Plane(url, client)
+        plane = Plane(url, client, f"http://127.0.0.1:{port}")
         if "gateway" in services:
             await _until_it_answers(plane)
         yield plane
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def _until_it_answers(plane: Plane) -> None:
