@@ -20,7 +20,8 @@
     │   ├── MachineDeletedError     the machine was deleted and its id is spent
     │   ├── CommandIdReusedError    one command id was used for two different commands
     │   ├── IdentityTakenError      the machine or the identity key has enrolled as something else
-    │   └── LastAdminError          nobody could manage the control plane any more
+    │   ├── LastAdminError          nobody could manage the control plane any more
+    │   └── AgentSilentError        the machine's agent does not answer
     ├── UnauthenticatedError    nobody knows who asks
     ├── ForbiddenError          who asks may not do this
     │   ├── TokenRefusedError       a bootstrap token does not (or no longer) let anybody in
@@ -242,6 +243,13 @@ class LastAdminError(ConflictError):
 
     code = "last-admin"
     title = "There must be an admin"
+
+
+class AgentSilentError(ConflictError):
+    """Raised when somebody wants to know what only a machine's agent knows, and that does not answer."""
+
+    code = "agent-silent"
+    title = "The agent does not answer"
 
 
 class UnauthenticatedError(WireloomError):

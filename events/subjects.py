@@ -15,7 +15,8 @@
 | `pathstate.bgp.<network>.plan` | topology | gateway (PATHS) |
 | `bgp.<network>.<machine>.speaker`, `.session.<peer>.<kind>`, `.rib.<part>` | gateway | topology, gateway (BGP) |
 | `live.…` | the server, repeating `state.…` and `pathstate.…` | agents |
-| `ask.<machine>.<verb>` | the machine's agent | gateway |
+| `live.machine.<machine>.look` | gateway | the machine's agent (no record: somebody looks at its tunnels) |
+| `ask.<machine>.<verb>` | the machine's agent | gateway: one of them, but all hear `ask.<machine>.tunnels` |
 | `beat.<machine>` | the machine's agent | gateway |
 | `allocator.execute` | gateway | allocator |
 | `wireloom.command.<principal>.<kind>` | programs | gateway |
@@ -55,7 +56,7 @@ GATEWAY_QUEUE = "gateway"
 
 ScopeKind = Literal["network", "machine", "paths", "bgp"]
 """`paths` is a machine's scope too: its paths and relays; `bgp` a network's: its BGP plan. Both are in PATHS."""
-AskVerb = Literal["register", "membership", "sync", "ring", "reach", "bgp"]
+AskVerb = Literal["register", "membership", "sync", "ring", "reach", "bgp", "tunnels"]
 RoutingPart = Literal["route", "vip", "policy", "gateway"]
 AccessPart = Literal["bootstrap", "identity", "account", "token"]
 
@@ -170,6 +171,12 @@ def state_of(subject: str) -> str:
 def live_scope(kind: ScopeKind, scope_id: UUID) -> str:
     """The subscription that hears everything of a scope."""
     return f"{LIVE_PREFIX}.{kind}.{scope_id}.>"
+
+
+def look(machine_id: UUID) -> str:
+    """Where a gateway says that somebody looks at a machine's tunnels. No record ever stands under `state.….look`, so
+    it is none that is repeated live."""
+    return f"{LIVE_PREFIX}.machine.{machine_id}.look"
 
 
 def ask(machine_id: UUID, verb: AskVerb) -> str:

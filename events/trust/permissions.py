@@ -103,6 +103,7 @@ GATEWAY = Permissions(
     "gateway",
     publish=(
         "allocator.execute",
+        "live.machine.*.look",
         "reach.>",
         "bgp.>",
         _ANSWERS,
