@@ -6,7 +6,7 @@ leader, and reading waits until it has come that far. Sequences rise, but not al
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
 from uuid import UUID
@@ -39,8 +39,15 @@ async def last_sequence(client: Client) -> int:
     return await feed.last_sequence(client, LOG_STREAM)
 
 
-async def read(client: Client, after: int, limit: int, stop: int | None = None) -> list[LoggedEvent]:
-    """The first `limit` events after the sequence `after`, up to and including `stop`; fewer where the log ends.
+async def read(
+    client: Client,
+    after: int,
+    limit: int,
+    stop: int | None = None,
+    keep: Callable[[Entry], bool] = lambda entry: True,
+) -> list[LoggedEvent]:
+    """The first `limit` events after the sequence `after`, up to and including `stop`; fewer where the log ends. Only
+    those that `keep` is true of are looked at.
 
     Raises `UnavailableError`, and `UnreadableEventError` for an event that cannot be read.
     """
@@ -52,7 +59,8 @@ async def read(client: Client, after: int, limit: int, stop: int | None = None) 
         return found
     async with aclosing(feed.entries(client, LOG_STREAM, after)) as batches:
         async for batch in batches:
-            found += [read_entry(entry) for entry in batch[: limit - len(found)] if entry.sequence <= end]
+            kept = [entry for entry in batch if entry.sequence <= end and keep(entry)]
+            found += [read_entry(entry) for entry in kept[: limit - len(found)]]
             if batch[-1].sequence >= end or len(found) >= limit:
                 break
     return found

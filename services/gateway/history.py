@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from nats.aio.client import Client
@@ -15,7 +16,6 @@ from events.domain import (
     AccountCreated,
     AccountDeleted,
     ApiTokenIssued,
-    DomainEvent,
     MachineDeleted,
     MachineRegistered,
     NetworkCreated,
@@ -29,7 +29,7 @@ from events.domain import (
 )
 from events.log import LoggedEvent
 from services.gateway.naming import NameOf
-from services.gateway.words import machines_of, networks_of
+from services.gateway.wanted import Wanted
 
 CHUNK = 1000
 """How many events are read at once."""
@@ -39,6 +39,9 @@ SCANNED = 20_000
 
 SILENCE = 2.0
 """After so many seconds without an event a follower is told that there was none."""
+
+CLOCKS_APART = timedelta(minutes=1)
+"""So far the times in the log may be out of order, where one control plane took over from another."""
 
 _PENDING = 4
 
@@ -50,17 +53,13 @@ class Stretch:
     events: list[LoggedEvent]
     next: int | None
     last_sequence: int
+    scanned: int = 0
+    """How many places of the log were looked through."""
 
 
-def about(network_id: UUID | None, machine_id: UUID | None) -> Callable[[DomainEvent], bool]:
-    """Whether an event is about this network and this machine; None stands for any."""
-
-    def matches(event: DomainEvent) -> bool:
-        return (network_id is None or network_id in networks_of(event)) and (
-            machine_id is None or machine_id in machines_of(event)
-        )
-
-    return matches
+def about(network_id: UUID | None, machine_id: UUID | None) -> Wanted:
+    """The events about this network and this machine; None stands for any."""
+    return Wanted(network_id, machine_id)
 
 
 def names_in(events: list[LoggedEvent], known: NameOf) -> NameOf:
@@ -85,47 +84,68 @@ def names_in(events: list[LoggedEvent], known: NameOf) -> NameOf:
     return lambda item: known(item) or told.get(item)
 
 
-async def oldest_first(client: Client, after: int, limit: int, matches: Callable[[DomainEvent], bool]) -> Stretch:
-    """The first `limit` matching events after a position. Raises `UnavailableError`, `UnreadableEventError`."""
+async def oldest_first(client: Client, after: int, limit: int, wanted: Wanted) -> Stretch:
+    """The first `limit` wanted events after a position. Raises `UnavailableError`, `UnreadableEventError`."""
     end = await log.last_sequence(client)
+    first, last = await _bounds(client, wanted, end)
+    start = place = max(after, first - 1)
     found: list[LoggedEvent] = []
-    start = after
-    while len(found) < limit and after < end and after - start < SCANNED:
-        chunk = await log.read(client, after, CHUNK, end)
-        for logged in chunk:
-            after = logged.sequence
-            if matches(logged.event):
+    size = limit
+    while place < last and place - start < SCANNED:
+        stop = min(place + size, last)
+        for logged in await log.read(client, place, size, stop, wanted.may_match):
+            if wanted.matches(logged.event):
                 found.append(logged)
                 if len(found) == limit:
-                    break
-        if not chunk:
-            break
-    return Stretch(found, after if after < end else None, end)
+                    place = logged.sequence
+                    return Stretch(found, place if place < last else None, end, place - start)
+        place, size = stop, CHUNK
+    return Stretch(found, place if place < last else None, end, max(0, place - start))
 
 
-async def newest_first(
-    client: Client, before: int | None, limit: int, matches: Callable[[DomainEvent], bool]
-) -> Stretch:
-    """The last `limit` matching events before a position or the end, newest first. Raises like `oldest_first`."""
+async def newest_first(client: Client, before: int | None, limit: int, wanted: Wanted) -> Stretch:
+    """The last `limit` wanted events before a position or the end, newest first. Raises like `oldest_first`."""
     end = await log.last_sequence(client)
-    top = end + 1 if before is None else min(before, end + 1)
+    first, last = await _bounds(client, wanted, end)
+    start = place = min(last + 1, end + 1 if before is None else before)
     found: list[LoggedEvent] = []
-    start = top
-    while len(found) < limit and top > 1 and start - top < SCANNED:
-        bottom = max(0, top - 1 - CHUNK)
-        for logged in reversed(await log.read(client, bottom, CHUNK, top - 1)):
-            if matches(logged.event):
+    size = limit
+    while place > first and start - place < SCANNED:
+        bottom = max(first - 1, place - 1 - size)
+        for logged in reversed(await log.read(client, bottom, size, place - 1, wanted.may_match)):
+            if wanted.matches(logged.event):
                 found.append(logged)
                 if len(found) == limit:
-                    return Stretch(found, logged.sequence if logged.sequence > 1 else None, end)
-        top = bottom + 1
-    return Stretch(found, top if top > 1 else None, end)
+                    place = logged.sequence
+                    return Stretch(found, place if place > first else None, end, start - place)
+        place, size = bottom + 1, CHUNK
+    return Stretch(found, place if place > first else None, end, max(0, start - place))
+
+
+async def _bounds(client: Client, wanted: Wanted, end: int) -> tuple[int, int]:
+    """Between which positions, both included, the log has the wanted times."""
+    first = 1 if wanted.since is None else await _first_at(client, wanted.since - CLOCKS_APART, end)
+    last = end if wanted.until is None else await _first_at(client, wanted.until + CLOCKS_APART, end) - 1
+    return first, last
+
+
+async def _first_at(client: Client, time: datetime, end: int) -> int:
+    """The position of the first event that is not from before `time`; after the end where there is none."""
+    low, high = 1, end + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = await log.read(client, middle - 1, 1, end)
+        if found and found[0].event.time < time:
+            low = found[0].sequence + 1
+        else:
+            high = middle
+    return low
 
 
 async def follow(
-    client: Client, after: int, matches: Callable[[DomainEvent], bool], closing: asyncio.Event
+    client: Client, after: int, wanted: Wanted, closing: asyncio.Event
 ) -> AsyncGenerator[LoggedEvent | None]:
-    """The matching events after a position and those to come, until `closing` is set; None after each `SILENCE`
+    """The wanted events after a position and those to come, until `closing` is set; None after each `SILENCE`
     seconds without anything."""
     arrived: asyncio.Queue[list[LoggedEvent]] = asyncio.Queue(_PENDING)
     reading = asyncio.create_task(_read(client, after, arrived))
@@ -145,7 +165,7 @@ async def follow(
                 reading.result()
             events, coming = coming.result(), asyncio.create_task(arrived.get())
             for logged in events:
-                if matches(logged.event):
+                if wanted.matches(logged.event):
                     yield logged
     finally:
         for task in (reading, closed, coming):

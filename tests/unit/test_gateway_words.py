@@ -49,7 +49,7 @@ from events.domain import (
     VipUpdated,
 )
 from events.routing import HealthCheck, Policy, PolicyRule
-from services.gateway.history import about
+from services.gateway.wanted import Wanted
 from services.gateway.words import in_words, machines_of, networks_of
 
 OFFICE, LAB, DB, WEB, ALICE, LAPTOP, BOOTSTRAP = (UUID(int=number) for number in range(1, 8))
@@ -317,6 +317,6 @@ def test_which_networks_and_machines_an_event_is_about() -> None:
     assert (networks_of(crossing), machines_of(crossing)) == ((OFFICE, LAB), (DB,))
     pinned = event(ReflectorsPinned, network_id=OFFICE, machine_ids=[DB, WEB])
     assert (networks_of(pinned), machines_of(pinned)) == ((OFFICE,), (DB, WEB))
-    assert about(OFFICE, WEB)(joined)
-    assert not about(LAB, None)(joined)
-    assert not about(None, LAB)(joined)
+    assert Wanted(OFFICE, WEB).matches(joined)
+    assert not Wanted(LAB).matches(joined)
+    assert not Wanted(machine=LAB).matches(joined)

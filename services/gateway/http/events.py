@@ -16,7 +16,9 @@ from services.gateway.http.changes import Served, json_response
 from services.gateway.http.documents import reading
 from services.gateway.http.guard import VIEWER, Calling, GuardedRoute
 from services.gateway.http.schemas import Event, EventPage, EventQuery, Position, StreamQuery
+from services.gateway.mirror import Mirror
 from services.gateway.naming import NameOf
+from services.gateway.wanted import Wanted, actors_called
 from services.gateway.words import in_words, machines_of, networks_of
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=GuardedRoute)
@@ -30,13 +32,14 @@ LastEventId = Annotated[Position, Header(description="As `after`; browsers send 
 async def list_events(gateway: Served, query: Annotated[EventQuery, Query()]) -> Response:
     """List what happened: with `after` oldest first, else newest first.
 
-    With a filter a page may be short, or even empty, and not be the last: `next` alone says whether there is more.
+    All filters must be true of an event. With one a page may be short, or even empty, and not be the last: `next` alone
+    says whether there is more.
     """
-    matches = history.about(query.network, query.machine)
+    wanted = wanted_by(query, gateway.mirror)
     if query.after is not None:
-        stretch = await history.oldest_first(gateway.client, query.after, query.limit, matches)
+        stretch = await history.oldest_first(gateway.client, query.after, query.limit, wanted)
     else:
-        stretch = await history.newest_first(gateway.client, query.before, query.limit, matches)
+        stretch = await history.newest_first(gateway.client, query.before, query.limit, wanted)
     name_of = history.names_in(stretch.events, gateway.mirror.name_of)
     items = tuple(event_view(logged, name_of) for logged in stretch.events)
     return json_response(EventPage(items=items, next=stretch.next, last_sequence=stretch.last_sequence))
@@ -58,8 +61,8 @@ async def follow_events(
     A comment is sent when nothing happens for two seconds, so that both ends notice a lost connection soon, and a
     program that waits in a read can be interrupted. The stream ends when the caller's token does.
     """
-    matches = history.about(query.network, query.machine)
-    async for logged in history.follow(gateway.client, start, matches, gateway.closing):
+    wanted = wanted_by(query, gateway.mirror)
+    async for logged in history.follow(gateway.client, start, wanted, gateway.closing):
         if not caller.still_counts(gateway):
             return
         if logged is None:
@@ -67,6 +70,18 @@ async def follow_events(
             continue
         view = event_view(logged, gateway.mirror.name_of)
         yield ServerSentEvent(id=str(logged.sequence), raw_data=view.model_dump_json())
+
+
+def wanted_by(query: StreamQuery, mirror: Mirror) -> Wanted:
+    """Which events a query means."""
+    return Wanted(
+        network=query.network,
+        machine=query.machine,
+        actors=frozenset() if query.actor is None else actors_called(query.actor, mirror),
+        kinds=frozenset(query.kind),
+        since=query.since,
+        until=query.until,
+    )
 
 
 def event_view(logged: LoggedEvent, name_of: NameOf) -> Event:

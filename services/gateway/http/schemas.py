@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from events.commands import AgentVersion
 from events.errors import ConflictError, InvalidInputError
-from events.fields import Cidr, Endpoint, GivenAddress, Moment, PublicKey, TransitMode
+from events.fields import Cidr, Endpoint, GivenAddress, Moment, PublicKey, TransitMode, shown
 from events.routing import PlanStage
+from services.gateway.wanted import KINDS
 
 MAX_BATCH = 10_000
 """How many machines one request assigns: what the bus carries in one message, with room to spare."""
@@ -313,12 +314,34 @@ class DeleteQuery(Given):
     force: bool = Field(False, description="Also if machines are assigned: they are unassigned at the same moment.")
 
 
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind of events {shown(kind)}")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_known_kind), Field(json_schema_extra={"enum": list(KINDS)})]
+
+
 class StreamQuery(Given):
     """Which events to follow."""
 
     after: Position = Field(None, description="From this log position on; without it, what happens from now.")
     network: UUID | None = Field(None, description="Only about this network.")
     machine: UUID | None = Field(None, description="Only about this machine.")
+    actor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="Only what this actor caused, whatever the case: `account:alice/laptop`, or `account:alice` or "
+        "`alice` whatever the token; a machine by its hostname or as `machine:<uuid>`.",
+        examples=["alice"],
+    )
+    kind: list[Kind] = Field(
+        default_factory=list, max_length=len(KINDS), description="Only of this kind. Give it again for others too."
+    )
+    since: Moment | None = Field(None, description="Only from this time on.")
+    until: Moment | None = Field(None, description="Only from before this time.")
 
 
 class EventQuery(StreamQuery):

@@ -10,6 +10,7 @@ from services.gateway import history
 from services.gateway.http.changes import Gateway
 from services.gateway.pages.lines import Line, lines_of
 from services.gateway.pages.page import PageRoute
+from services.gateway.wanted import Wanted
 
 router = APIRouter(prefix="/events", route_class=PageRoute, include_in_schema=False)
 
@@ -19,6 +20,5 @@ async def newest(
 ) -> list[Line]:
     """The newest events about a network or machine, as lines for the macro `events` of `events_part.html`. A page that
     shows them has `events` among its topics. Raises `UnavailableError`."""
-    matches = history.about(network, machine)
-    stretch = await history.newest_first(gateway.client, None, limit, matches)
+    stretch = await history.newest_first(gateway.client, None, limit, Wanted(network, machine))
     return lines_of(stretch.events, gateway.mirror)
