@@ -1,8 +1,8 @@
 """What a machine tells of its tunnels while somebody looks at them: handshakes and traffic. Pure.
 
-The gateway that is asked says `live.machine.<machine>.look`, without content and without a signature: all that it can do
-is to have the agent tell what it would tell anyway. The agent says `ask.<machine>.tunnels`, which every gateway hears
-and nobody answers, in parts that fit into what a machine may say at once (64 KiB). Nothing of it is kept.
+The gateway that is asked says `live.machine.<machine>.look`, without content and without a signature: all that this can
+do is to have the agent tell its gateways what they may know. The agent says `ask.<machine>.tunnels`, which every
+gateway hears and nobody answers, in parts that fit into what a machine may say at once (64 KiB). No stream keeps it.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from services.gateway.pulse import Pulse
 from services.gateway.settings import Settings
 from services.gateway.tasks import Tasks, end
 from services.gateway.tracks import Tracks
+from services.gateway.tunnels import Tunnels
 
 _GRACE_SECONDS = 5
 _UNSUBSCRIBE_SECONDS = 1
@@ -93,6 +94,7 @@ class _Parts:
             asyncio.Event(),
             tracks,
             Pulse(follower, tracks, presence),
+            Tunnels(client, follower, presence, secured=identity is not None),
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
             bus_urls=settings.told_bus_urls,
@@ -134,6 +136,7 @@ class _Parts:
         try:
             await follower.loaded.wait()
             subscriptions += await self.agents.serve(self.tasks)
+            subscriptions.append(await self.gateway.tunnels.listen())
             structlog.get_logger("gateway").info("ready", position=follower.position)
             await asyncio.Event().wait()
         finally:

@@ -27,6 +27,7 @@ from services.gateway.http import (
     route_policies,
     session,
     tokens,
+    tunnels,
     vips,
 )
 from services.gateway.http import (
@@ -59,6 +60,7 @@ ROUTERS = (
     networks.router,
     machines.router,
     paths.router,
+    tunnels.router,
     bgp.router,
     routes_api.router,
     vips.router,

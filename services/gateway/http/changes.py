@@ -31,6 +31,7 @@ from services.gateway.presence import Presence
 from services.gateway.pulse import Pulse
 from services.gateway.settings import Limits
 from services.gateway.tracks import Tracks
+from services.gateway.tunnels import Tunnels
 
 VISIBLE_WITHIN = 3.0
 """For how many seconds an answer waits until the gateway shows the effect of the command."""
@@ -71,6 +72,8 @@ class Gateway:
     """What machines report of their links, and the ways that follow."""
     pulse: Pulse
     """What changes, for open pages."""
+    tunnels: Tunnels
+    """Machines' tunnels, when somebody looks at them."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None
