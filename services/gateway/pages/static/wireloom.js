@@ -42,6 +42,7 @@ async function refresh() {
       Idiomorph.morph(document.querySelector("main"), main, keeping);
       htmx.process(document.querySelector("main"));
       settle();
+      htmx.trigger(body, "refreshed");
     }
   } catch (error) {
     if (error.name !== "AbortError" && !(error instanceof TypeError)) {
@@ -223,6 +224,18 @@ document.addEventListener("input", (event) => {
     event.target.form.querySelector("[data-confirmed]").disabled = event.target.value !== wanted;
   }
 });
+
+// A button that fills in a field, as if it were typed; and what is being corrected is no longer called wrong.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-fills]");
+  if (button) {
+    const field = document.getElementById(button.dataset.fills);
+    field.value = button.dataset.with;
+    field.focus();
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+});
+document.addEventListener("input", (event) => event.target.removeAttribute("aria-invalid"));
 
 // Choosing many: how many are chosen, and what can be done with them.
 function settle() {
