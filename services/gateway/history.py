@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,10 +13,12 @@ from uuid import UUID
 from nats.aio.client import Client
 
 from events import log
+from events.client import Entry
 from events.domain import (
     AccountCreated,
     AccountDeleted,
     ApiTokenIssued,
+    DomainEvent,
     MachineDeleted,
     MachineRegistered,
     NetworkCreated,
@@ -44,6 +47,7 @@ CLOCKS_APART = timedelta(minutes=1)
 """So far the times in the log may be out of order, where one control plane took over from another."""
 
 _PENDING = 4
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,14 @@ async def oldest_first(client: Client, after: int, limit: int, wanted: Wanted) -
     return Stretch(found, place if place < last else None, end, max(0, place - start))
 
 
-async def newest_first(client: Client, before: int | None, limit: int, wanted: Wanted) -> Stretch:
-    """The last `limit` wanted events before a position or the end, newest first. Raises like `oldest_first`."""
+async def newest_first(
+    client: Client, before: int | None, limit: int, wanted: Wanted, lowest: int = 1
+) -> Stretch:
+    """The last `limit` wanted events before a position or the end, from `lowest` on, newest first. Raises like
+    `oldest_first`."""
     end = await log.last_sequence(client)
     first, last = await _bounds(client, wanted, end)
+    first = max(first, lowest)
     start = place = min(last + 1, end + 1 if before is None else before)
     found: list[LoggedEvent] = []
     size = limit
@@ -120,6 +128,52 @@ async def newest_first(client: Client, before: int | None, limit: int, wanted: W
                     return Stretch(found, place if place > first else None, end, start - place)
         place, size = bottom + 1, CHUNK
     return Stretch(found, place if place > first else None, end, max(0, start - place))
+
+
+async def last_before(
+    client: Client, sequence: int, may_match: Callable[[Entry], bool], matches: Callable[[DomainEvent], bool]
+) -> tuple[LoggedEvent | None, bool]:
+    """The last event before a position that matches, and whether, where there is none, all the log was looked through.
+    Raises like `oldest_first`."""
+    place = sequence
+    while place > 1 and sequence - place < SCANNED:
+        bottom = max(0, place - 1 - CHUNK)
+        for logged in reversed(await log.read(client, bottom, CHUNK, place - 1, may_match)):
+            if matches(logged.event):
+                return logged, True
+        place = bottom + 1
+    return None, place <= 1
+
+
+class Recent:
+    """The newest events for those who look again and again: of a log that has grown, only what is new is read."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[Wanted, int], Stretch] = OrderedDict()
+
+    async def newest(self, client: Client, limit: int, wanted: Wanted) -> Stretch:
+        """As `newest_first` from the log's end. Raises like that."""
+        key = (wanted, limit)
+        known = self._known.pop(key, None)
+        if known is None:
+            stretch = await newest_first(client, None, limit, wanted)
+        else:
+            stretch = _joined(await newest_first(client, None, limit, wanted, known.last_sequence + 1), known, limit)
+        self._known[key] = stretch
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return stretch
+
+
+def _joined(newer: Stretch, older: Stretch, limit: int) -> Stretch:
+    """Two stretches as one. What was left between them, where there is more than is looked through, counts as next."""
+    if newer.next is not None:
+        return newer
+    found = (newer.events + older.events)[:limit]
+    following = older.next
+    if len(newer.events) + len(older.events) > limit:
+        following = found[-1].sequence
+    return Stretch(found, following, newer.last_sequence, newer.scanned + older.scanned)
 
 
 async def _bounds(client: Client, wanted: Wanted, end: int) -> tuple[int, int]:

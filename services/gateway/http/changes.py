@@ -22,9 +22,11 @@ from events.identity import Identity
 from services.gateway.admission import Admission
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
+from services.gateway.history import Recent
 from services.gateway.http.guard import OPEN_ACTOR, Calling, open_to_all
 from services.gateway.http.schemas import Accepted
 from services.gateway.http.throttle import Throttle
+from services.gateway.key_ages import KeyAges
 from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence
@@ -84,6 +86,9 @@ class Gateway:
     ca: str | None = None
     """The certificate (PEM) that signed the gateway's own, if that is self-made."""
     throttle: Throttle = field(default_factory=lambda: Throttle(Limits()))
+    recent: Recent = field(default_factory=Recent)
+    """The newest events, for pages that show them again and again."""
+    key_ages: KeyAges = field(default_factory=KeyAges)
 
     @property
     def mirror(self) -> Mirror:
