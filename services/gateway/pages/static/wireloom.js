@@ -191,12 +191,16 @@ document.addEventListener("click", (event) => {
   }
 });
 
+function closeMenus() {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") {
-    for (const menu of document.querySelectorAll("details.menu[open]")) {
-      menu.open = false;
-      menu.querySelector("summary").focus();
-    }
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
+    closeMenus();
   }
   const typing = event.target.matches("input, select, textarea, [contenteditable]");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
@@ -211,6 +215,7 @@ document.addEventListener("keydown", (event) => {
 // A dialog that was fetched opens itself, and goes when it is closed.
 document.addEventListener("htmx:afterSwap", (event) => {
   for (const dialog of event.detail.target.querySelectorAll("dialog[data-fetched]:not([open])")) {
+    closeMenus(); // What has the focus now has it again when the dialog is closed.
     dialog.showModal();
     dialog.addEventListener("close", () => dialog.remove());
   }
