@@ -39,7 +39,12 @@ async function refresh() {
     const main = fresh.querySelector("main");
     if (main && location.href === shown) {
       document.title = fresh.title;
+      const focused = document.querySelector("main").contains(document.activeElement);
       Idiomorph.morph(document.querySelector("main"), main, keeping);
+      if (focused && document.activeElement === body) {
+        document.querySelector("main").focus(); // What had the focus is gone.
+      }
+      body.setAttribute("hx-headers", fresh.body.getAttribute("hx-headers")); // Another gateway may want another token.
       htmx.process(document.querySelector("main"));
       settle();
       htmx.trigger(body, "refreshed");
@@ -104,7 +109,12 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 addEventListener("pagehide", unfollow);
-addEventListener("pageshow", follow);
+addEventListener("pageshow", (event) => {
+  follow();
+  if (event.persisted) {
+    document.querySelectorAll("[data-disabled-by-htmx]").forEach((each) => (each.disabled = false));
+  }
+});
 
 // -- notices
 
