@@ -44,7 +44,9 @@ async function refresh() {
       if (focused && document.activeElement === body) {
         document.querySelector("main").focus(); // What had the focus is gone.
       }
-      body.setAttribute("hx-headers", fresh.body.getAttribute("hx-headers")); // Another gateway may want another token.
+      if (fresh.body.hasAttribute("hx-headers")) {
+        body.setAttribute("hx-headers", fresh.body.getAttribute("hx-headers")); // Another gateway may want another token.
+      }
       htmx.process(document.querySelector("main"));
       settle();
       htmx.trigger(body, "refreshed");
