@@ -38,6 +38,7 @@ from agent.store import Store
 from agent.surroundings import Surroundings
 from agent.transit import Rules, Transit
 from agent.trust import Judge
+from agent.tunnels import Tunnels
 from events.bus import ask
 from events.enrolment import Access
 from events.errors import MachineDeletedError, MachineRevokedError, UnavailableError, WireloomError
@@ -156,7 +157,7 @@ class Agent:
             belief=belief,
             store=self._store,
             spawn=spawn,
-            wishes=Wishes(self._flush_soon, self._wake.set, self._routed, self._joined, self._doubted),
+            wishes=Wishes(self._flush_soon, self._wake.set, self._routed, self._joined, self._doubted, self._looked),
         )
         self._context = Context(
             machine_id=self.machine_id,
@@ -176,6 +177,7 @@ class Agent:
             probing=self._probing,
             mapper=self._mapper,
         )
+        self._tunnels = Tunnels(self._context, self.networks, lambda: self._connection.client)
         self._transit = Transit(self._rules, run)
         if self._gear is not None:
             duties = self._memberships
@@ -361,6 +363,9 @@ class Agent:
     def _joined(self, network_id: UUID) -> None:
         if not self._connection.may_hear(network_id):
             self._connection.want()
+
+    def _looked(self) -> None:
+        self._tunnels.look()
 
     def _doubted(self) -> None:
         if self._greeting is None or self._greeting.done():

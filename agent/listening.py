@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
@@ -61,7 +61,10 @@ class Listener:
         belief: Belief,
         store: Store,
         spawn: Spawn,
+        asides: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
+        """`asides` are live subjects of the scope that bear no records: whom to call for what is said there, without
+        reading it."""
         name = scope(kind, scope_id)
         self.follower = Follower(name, store.revision(name), never_back=belief.judge.is_strict)
         self._live = live_scope(kind, scope_id)
@@ -72,6 +75,7 @@ class Listener:
         self._ring_row = f"ring:{name}"
         self._settled_under = store.revision(self._ring_row)
         self._spawn = spawn
+        self._asides = {subject.encode(): call for subject, call in (asides or {}).items()}
         self._client: Client | None = None
         self._subscription: Subscription | None = None
         self._syncing: asyncio.Task[None] | None = None
@@ -144,6 +148,9 @@ class Listener:
 
     def _on_message(self, live_subject: bytes, body: bytes, headers: bytes) -> None:
         try:
+            if (aside := self._asides.get(live_subject)) is not None:
+                aside()
+                return
             subject = state_of(live_subject.decode())
             signature = (header(headers, _SIGNATURE) or b"").decode("ascii", "replace")
             verdict = self._belief.judge.judge(self.follower.scope, subject, body, signature)

@@ -16,7 +16,7 @@ from agent.listening import Listener, Spawn
 from agent.store import Store
 from agent.trust import Entry, why_unusable
 from events.records import MachineRecord, MembershipRecord, Record, RoutingRecord
-from events.subjects import machine_membership, machine_routing, scope
+from events.subjects import look, machine_membership, machine_routing, scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Wishes:
     """The machine is in this network, which may be news."""
     doubted: Callable[[], None]
     """The control plane may not know the machine."""
+    looked: Callable[[], None]
+    """Somebody looks at the machine's tunnels."""
 
 
 class Memberships:
@@ -52,7 +54,14 @@ class Memberships:
         self._store = store
         self._wishes = wishes
         self._listener = Listener(
-            "machine", machine_id, machine_id, hearer=self, belief=belief, store=store, spawn=spawn
+            "machine",
+            machine_id,
+            machine_id,
+            hearer=self,
+            belief=belief,
+            store=store,
+            spawn=spawn,
+            asides={look(machine_id): wishes.looked},
         )
         self._log = structlog.get_logger("agent").bind(machine=str(machine_id))
 

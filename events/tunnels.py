@@ -28,7 +28,12 @@ APART = 1.0
 
 
 def _check_endpoint(endpoint: str) -> str:
-    return join_endpoint(*split_endpoint(endpoint)) if endpoint else endpoint
+    if not endpoint:
+        return endpoint
+    address, port = split_endpoint(endpoint)
+    if getattr(address, "scope_id", None):
+        raise ValueError("the link of an address means something on its own machine only")
+    return join_endpoint(address, port)
 
 
 Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
