@@ -24,6 +24,7 @@ from services.cli.path_tables import peers_table
 from services.cli.revoke import Machine, revoke, rotate_key
 from services.cli.session import AsJson, Url, Yes, opened
 from services.cli.tables import TRANSIT, machine_table, machines_table, memberships_table, networks_of
+from services.cli.tunnels import tunnels
 
 BATCH = 10_000
 """How many machines the gateway assigns at once."""
@@ -201,6 +202,7 @@ def delete(
 
 app.command()(revoke)
 app.command()(rotate_key)
+app.command()(tunnels)
 
 
 def _peers(api: Api, machine: Json) -> list[Json]:
