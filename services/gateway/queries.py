@@ -53,6 +53,12 @@ def find_networks(
     return sorted(rows)
 
 
+def networks_by_name(mirror: Mirror) -> list[NetworkRecord]:
+    """All networks, for people to choose from."""
+    records = (mirror.networks[network_id].record for _, network_id in find_networks(mirror, "name"))
+    return [record for record in records if record is not None]
+
+
 def find_machines(
     mirror: Mirror,
     sort: str,

@@ -28,7 +28,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {"ago": ago, "moment": moment, "quantity": quantity, "traffic": traffic, "number": number}
+    made.filters |= {
+        "ago": ago,
+        "left": left,
+        "moment": moment,
+        "quantity": quantity,
+        "traffic": traffic,
+        "number": number,
+    }
     made.globals["asset"] = asset
     made.globals["icon"] = made.get_template("icons.html").module
     made.globals["part"] = made.get_template("parts.html").module
@@ -55,6 +62,13 @@ def ago(time: datetime | None, now: datetime, never: str = "never") -> Markup:
     shown = f"{time:%Y-%m-%d %H:%M:%S} UTC"
     text = shown[:10] if now - time > _LONG else how_long_ago((now - time).total_seconds())
     return Markup('<time data-ago datetime="{}" title="{}">{}</time>').format(time.isoformat(), shown, text)
+
+
+def left(time: datetime, now: datetime, over: str = "no time") -> Markup:
+    """How long it is until then, which our script keeps saying anew: `9 minutes`; once it is past, `over`."""
+    seconds, shown = (time - now).total_seconds(), f"{time:%Y-%m-%d %H:%M:%S} UTC"
+    text = over if seconds <= 0 else how_long_ago(max(seconds, 1)).removesuffix(" ago")
+    return Markup('<time data-left="{}" datetime="{}" title="{}">{}</time>').format(over, time.isoformat(), shown, text)
 
 
 def how_long_ago(seconds: float) -> str:

@@ -5,7 +5,7 @@ const body = document.body;
 
 // -- what is open, typed or chosen stays so when a page is brought up to date
 
-const STAYS = new Set(["open", "value", "checked", "data-opened"]);
+const STAYS = new Set(["open", "value", "checked", "selected", "data-opened"]);
 
 const keeping = {
   callbacks: {
@@ -22,6 +22,12 @@ let timer = 0;
 let refreshing = null;
 let again = false;
 
+// What a page wants to be told again when it is brought up to date, as the order in which a map shows machines.
+function remembered() {
+  const text = document.querySelector("main [data-remembered]")?.dataset.remembered;
+  return text ? { "X-Remembered": text } : {};
+}
+
 async function refresh() {
   if (refreshing) {
     again = true;
@@ -30,7 +36,7 @@ async function refresh() {
   refreshing = new AbortController();
   const shown = location.href;
   try {
-    const answer = await fetch(shown, { headers: { "HX-Request": "true", "HX-Target": "main" }, signal: refreshing.signal });
+    const answer = await fetch(shown, { headers: { "HX-Request": "true", "HX-Target": "main", ...remembered() }, signal: refreshing.signal });
     if (answer.headers.has("HX-Redirect")) {
       location.assign(answer.headers.get("HX-Redirect"));
       return;
@@ -66,16 +72,45 @@ async function refresh() {
 
 function soon() {
   clearTimeout(timer);
-  timer = setTimeout(refresh, SOON);
+  timer = setTimeout(() => {
+    refresh();
+    document.querySelectorAll("dialog[open] [data-live-src]").forEach(refreshPart);
+  }, SOON);
+}
+
+// What a dialog shows that changes: `data-live-src` is where it comes from, `data-topics` when it is fetched again.
+
+async function refreshPart(part) {
+  const started = (part.started = {});
+  try {
+    const answer = await fetch(part.dataset.liveSrc, { headers: { "HX-Request": "true" } });
+    const html = await answer.text();
+    if (answer.ok && part.isConnected && part.started === started) {
+      Idiomorph.morph(part, html, { ...keeping, morphStyle: "innerHTML" });
+      htmx.process(part);
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError)) {
+      throw error;
+    }
+  }
+}
+
+function topics() {
+  const all = [...document.querySelectorAll("main[data-topics], dialog [data-topics]")].map((each) => each.dataset.topics);
+  return [...new Set(all.join(" ").split(" "))].filter(Boolean).sort().join(" ");
 }
 
 function follow() {
-  const topics = document.querySelector("main")?.dataset.topics;
-  if (!topics || source || document.hidden) {
+  const wanted = topics();
+  if (!wanted || document.hidden || (source && wanted.split(" ").every((topic) => followed.has(topic)))) {
     return;
   }
+  missed ||= source !== null;
+  unfollow();
+  followed = new Set(wanted.split(" "));
   let lost = false;
-  source = new EventSource("/live?" + topics.split(" ").map((topic) => "topic=" + encodeURIComponent(topic)).join("&"));
+  source = new EventSource("/live?" + wanted.split(" ").map((topic) => "topic=" + encodeURIComponent(topic)).join("&"));
   source.addEventListener("change", soon);
   source.addEventListener("begin", () => {
     body.dataset.live = "yes";
@@ -96,6 +131,7 @@ function follow() {
 
 // Browsers allow few connections to one place: a page that nobody sees lets go of its own.
 let missed = false;
+let followed = new Set();
 
 function unfollow() {
   source?.close();
@@ -117,6 +153,13 @@ addEventListener("pageshow", (event) => {
     document.querySelectorAll("[data-disabled-by-htmx]").forEach((each) => (each.disabled = false));
   }
 });
+
+// What no news tell of, such as traffic: it is fetched again by the clock while somebody sees it.
+setInterval(() => {
+  if (!document.hidden && document.querySelector("main [data-fades]")) {
+    soon();
+  }
+}, 5000);
 
 // -- notices
 
@@ -143,6 +186,9 @@ document.addEventListener("htmx:beforeOnLoad", (event) => {
     notice(text, answer.getResponseHeader("X-Notice-Kind"));
   }
   if (answer.getResponseHeader("X-Refresh")) {
+    if (event.detail.elt.querySelector("input[name=chosen]")) {
+      forget();
+    }
     document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
     soon();
   }
@@ -165,6 +211,15 @@ function retime() {
       }
     }
   }
+  for (const time of document.querySelectorAll("time[data-left]")) {
+    const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
+    const [unit, size] = STEPS.find(([, size]) => seconds >= size) ?? ["second", 1];
+    const count = Math.max(1, Math.floor(seconds / size));
+    const text = seconds <= 0 ? time.dataset.left : `${count} ${unit}${count === 1 ? "" : "s"}`;
+    if (time.textContent !== text) {
+      time.textContent = text;
+    }
+  }
 }
 setInterval(retime, 1000);
 
@@ -178,7 +233,7 @@ document.addEventListener("click", (event) => {
     }
   }
   if (!target) {
-    if (event.target instanceof HTMLDialogElement) {
+    if (event.target instanceof HTMLDialogElement && !("stays" in event.target.dataset)) {
       event.target.close();
     }
     return;
@@ -231,7 +286,17 @@ document.addEventListener("htmx:afterSwap", (event) => {
     dialog.showModal();
     dialog.addEventListener("close", () => dialog.remove());
   }
+  follow();
   settle();
+});
+
+// A link to why a path is as it is opens a dialog; whoever wants the page itself opens it in another tab.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-explains]");
+  if (link && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    htmx.ajax("GET", link.getAttribute("href"), { target: "#dialogs", swap: "innerHTML" });
+  }
 });
 
 // What must be typed to confirm: until then the button does nothing.
@@ -257,7 +322,7 @@ document.addEventListener("input", (event) => event.target.removeAttribute("aria
 // Choosing many: how many are chosen, and what can be done with them.
 function settle() {
   for (const form of document.querySelectorAll("form[data-chooses]")) {
-    const boxes = [...form.querySelectorAll("input[type=checkbox][name=chosen]")];
+    const boxes = [...form.querySelectorAll("input[type=checkbox][name=chosen]:enabled")];
     const chosen = boxes.filter((box) => box.checked).length;
     for (const shown of form.querySelectorAll("[data-chosen-count]")) {
       shown.textContent = chosen;
@@ -272,9 +337,16 @@ function settle() {
     }
   }
 }
+
+// Something was done with what was chosen.
+function forget() {
+  document.querySelectorAll("form[data-chooses] input[name=chosen]").forEach((box) => (box.checked = false));
+  settle();
+}
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("input[data-chooses-all]")) {
-    for (const box of event.target.form.querySelectorAll("input[type=checkbox][name=chosen]")) {
+    for (const box of event.target.form.querySelectorAll("input[type=checkbox][name=chosen]:enabled")) {
       box.checked = event.target.checked;
     }
   }
