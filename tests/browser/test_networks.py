@@ -208,7 +208,6 @@ def test_with_the_keyboard_alone(scene: Scene, opened: Opened) -> None:
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    page.keyboard.press("Escape")
     expect(page.get_by_label("Actions for lab")).to_be_focused()
 
 
