@@ -110,7 +110,9 @@ function follow() {
   unfollow();
   followed = new Set(wanted.split(" "));
   let lost = false;
-  source = new EventSource("/live?" + wanted.split(" ").map((topic) => "topic=" + encodeURIComponent(topic)).join("&"));
+  const asked = new URLSearchParams(wanted.split(" ").map((topic) => ["topic", topic]));
+  asked.append("since", document.querySelector("main").dataset.since);
+  source = new EventSource("/live?" + asked);
   source.addEventListener("change", soon);
   source.addEventListener("begin", () => {
     body.dataset.live = "yes";
