@@ -107,9 +107,7 @@ async def oldest_first(client: Client, after: int, limit: int, wanted: Wanted) -
     return Stretch(found, place if place < last else None, end, max(0, place - start))
 
 
-async def newest_first(
-    client: Client, before: int | None, limit: int, wanted: Wanted, lowest: int = 1
-) -> Stretch:
+async def newest_first(client: Client, before: int | None, limit: int, wanted: Wanted, lowest: int = 1) -> Stretch:
     """The last `limit` wanted events before a position or the end, from `lowest` on, newest first. Raises like
     `oldest_first`."""
     end = await log.last_sequence(client)

@@ -4,10 +4,13 @@ network or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `machine:<uui
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
+from events.errors import RateLimitedError
 from services.gateway.follower import Follower
 from services.gateway.presence import Presence
 from services.gateway.tracks import Tracks
@@ -18,6 +21,12 @@ _LOOK_SECONDS = 1.0
 _APART = 0.5
 """Seconds between two things that one listener hears, at least."""
 
+_REMEMBERED = 60.0
+"""For so many seconds it is known what has changed."""
+
+LISTENERS = 100
+"""So many may listen at once who are the same."""
+
 
 class Pulse:
     """What changes, as it does. `run` does the work; the rest may be called beside it."""
@@ -26,6 +35,9 @@ class Pulse:
         self._follower = follower
         self._presence = presence
         self._listeners: set[_Listener] = set()
+        self._by_who: Counter[str] = Counter()
+        self._changed: dict[str, float] = {}
+        self._began = time.time()
         self._position = 0
         follower.call_with_subjects(self._record)
         follower.call_on_change(self._advance)
@@ -36,6 +48,7 @@ class Pulse:
         online: frozenset[UUID] = frozenset()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            self._forget(time.time() - _REMEMBERED)
             if not self._listeners:
                 continue
             seen = self._presence.online(datetime.now(UTC))
@@ -45,23 +58,54 @@ class Pulse:
 
     def tell(self, *topics: str) -> None:
         """These have changed."""
+        now = time.time()
+        for topic in topics:
+            self._changed.pop(topic, None)
+            self._changed[topic] = now
         for listener in self._listeners:
             listener.hear(topics)
 
-    async def listen(
-        self, topics: Collection[str], closing: asyncio.Event, silence: float
+    def check_room(self, who: str) -> None:
+        """Raises `RateLimitedError` where somebody listens in too many places."""
+        if self._by_who[who] >= LISTENERS:
+            raise RateLimitedError("Too many pages are open.", hint="Close some, and load this one anew.")
+
+    def listen(
+        self, topics: Collection[str], closing: asyncio.Event, silence: float, who: str = "", since: float | None = None
     ) -> AsyncGenerator[frozenset[str]]:
         """Which of these topics have changed, each time that some have, until `closing` is set; nothing after each
-        `silence` seconds without."""
-        listener = _Listener(frozenset(topics))
+        `silence` seconds without. Those that have changed `since` then, in seconds since 1970, come at once; without
+        it, those that change from now on."""
+        since = time.time() if since is None else since
+        return self._listen(_Listener(frozenset(topics)), closing, silence, who, since)
+
+    async def _listen(
+        self, listener: _Listener, closing: asyncio.Event, silence: float, who: str, since: float
+    ) -> AsyncGenerator[frozenset[str]]:
         self._listeners.add(listener)
+        self._by_who[who] += 1
         closed = asyncio.create_task(closing.wait())
+        is_known = since >= max(self._began, time.time() - _REMEMBERED)
+        listener.hear(self._changed_since(since) if is_known else listener.topics)
         try:
             while not closed.done():
                 yield await listener.heard(closed, silence)
         finally:
             closed.cancel()
             self._listeners.discard(listener)
+            self._by_who[who] -= 1
+            self._by_who += Counter()  # keeps only those who listen
+
+    def _changed_since(self, since: float) -> list[str]:
+        """Those that have changed since then."""
+        return [topic for topic, at in self._changed.items() if at >= since]
+
+    def _forget(self, until: float) -> None:
+        """Forget what has changed before then; the newest stand last."""
+        for topic, at in list(self._changed.items()):
+            if at >= until:
+                break
+            del self._changed[topic]
 
     def _record(self, subject: str) -> None:
         _, kind, item, *rest = subject.split(".")
@@ -89,14 +133,14 @@ class _Listener:
     """Somebody who wants to hear of some topics."""
 
     def __init__(self, topics: frozenset[str]) -> None:
-        self._topics = topics
+        self.topics = topics
         self._pending: set[str] = set()
         self._woken = asyncio.Event()
         self._told = 0.0
 
     def hear(self, topics: Collection[str]) -> None:
         """These have changed."""
-        if wanted := self._topics.intersection(topics):
+        if wanted := self.topics.intersection(topics):
             self._pending |= wanted
             self._woken.set()
 

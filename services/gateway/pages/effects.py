@@ -1,7 +1,7 @@
 """What one event changed: its fields, before and after, as far as the log tells. Pure.
 
-An event says how things are from then on; how they were, the event before it of the same thing says. No secret's hash is
-ever shown.
+An event says how things are from then on; how they were, the event before it of the same thing says. Secrets' hashes
+are never shown.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Which earlier events say how things were that an event changes: of these `kinds`, with the same `items`. Where one
-    of `ends` comes first, there was nothing any more. `renamed` is what a field is called there."""
+    """Which earlier events say how things were that an event changes: of these `kinds`, with the same `items`. Where
+    one of `ends` comes first, there was nothing any more. `renamed` is what a field is called there."""
 
     kinds: frozenset[str]
     items: tuple[str, ...]
@@ -186,22 +186,27 @@ def _fields(event: DomainEvent, name_of: NameOf) -> dict[str, tuple[str, ...]]:
 def _texts(name: str, value: Any, name_of: NameOf) -> tuple[str, ...]:
     if isinstance(value, tuple | list):
         return tuple(text for item in value for text in _texts(name, item, name_of)) or ("none",)
-    if value is None:
-        return ({"uses": "any number", "expires_at": "never"}.get(name, "none"),)
-    if value is True or value is False:
-        return ("yes" if value else "no",)
-    if isinstance(value, UUID):
-        return (name_of(value) or str(value),)
-    if isinstance(value, datetime):
-        return (f"{value:%Y-%m-%d %H:%M:%S} UTC",)
-    if isinstance(value, BaseModel):
-        return (_line(value, name_of),)
-    return (str(value) or "none",)
+    match value:
+        case None:
+            text = {"uses": "any number", "expires_at": "never"}.get(name, "none")
+        case bool():
+            text = "yes" if value else "no"
+        case UUID():
+            text = name_of(value) or str(value)
+        case datetime():
+            text = f"{value:%Y-%m-%d %H:%M:%S} UTC"
+        case BaseModel():
+            text = _line(value, name_of)
+        case _:
+            text = str(value) or "none"
+    return (text,)
 
 
 def _line(model: BaseModel, name_of: NameOf) -> str:
     """A model within a list: what it says beyond its defaults."""
-    said: Iterable[str] = (name for name, info in type(model).model_fields.items() if getattr(model, name) != info.default)
+    said: Iterable[str] = (
+        name for name, info in type(model).model_fields.items() if getattr(model, name) != info.default
+    )
     return "; ".join(
         f"{_label(name).lower()} {', '.join(_texts(name, getattr(model, name), name_of))}" for name in said
     )

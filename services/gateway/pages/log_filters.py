@@ -80,7 +80,9 @@ class Filters:
         """The filters in force, in words."""
         times = {"since": self.since, "until": self.until}
         values = {"network": name_in(mirror, self.network), "machine": name_in(mirror, self.machine)}
-        values |= {"actor": self.actor} | {name: f"{time:%Y-%m-%d %H:%M:%S} UTC" for name, time in times.items() if time}
+        values |= {"actor": self.actor} | {
+            name: f"{time:%Y-%m-%d %H:%M:%S} UTC" for name, time in times.items() if time
+        }
         found = [Chosen(_LABELS[name], values[name], self.address(name)) for name in _FIELDS if values.get(name)]
         return found + [Chosen("Kind", NAMES[kind], self.address(f"kind:{kind}")) for kind in self.kinds]
 

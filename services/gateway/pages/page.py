@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import structlog
@@ -37,10 +38,11 @@ OPEN_CSRF = secrets.token_hex()
 """What changes carry where nobody signs in: other sites' pages cannot know it either."""
 _OPEN_ACTOR = "dashboard:local"
 _SAFE = {"GET", "HEAD"}
+_NO_PAGES = (SIGN_IN, "/sign-out", "/static/", "/live", "/api/")
 _REFRESHED = "main"
 """What our script says it wants when it brings a page up to date: that may become a page that says what is wrong."""
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -63,6 +65,8 @@ class Visit:
     request: Request
     gateway: Gateway
     caller: Caller
+    began: float = field(default_factory=time.time)
+    """When, in seconds since 1970: what has changed since, the page may not show."""
 
     @property
     def csrf(self) -> str:
@@ -175,19 +179,51 @@ def address(path: str, **query: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
+def ours(location: str, otherwise: str) -> str:
+    """An address that somebody has put into a link, if it is that of a page of ours."""
+    is_ours = location.startswith("/") and not location.startswith(("//", "/\\")) and location.isprintable()
+    return location if is_ours and not location.startswith(_NO_PAGES) else otherwise
+
+
 def _check_origin(request: Request) -> None:
-    """Raises `ForbiddenError` for a change that another site's page may have sent. With a session, `guard` asks for its
-    token; without sessions, this does."""
+    """Raises `ForbiddenError` for a change that another site's page may have sent: browsers say whose page it was. With
+    a session, `guard` asks for its token too; without sessions, this does."""
     gateway: Gateway = request.app.state.gateway
-    if request.method in _SAFE or gateway.admission is not None:
+    if request.method in _SAFE:
         return
-    if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), OPEN_CSRF.encode()):
+    if _is_foreign(request, gateway.public_url):
+        raise ForbiddenError("Another site's page has sent this.", hint="Open the dashboard yourself.")
+    given = request.headers.get(CSRF_HEADER, "")
+    if gateway.admission is None and not hmac.compare_digest(given.encode(), OPEN_CSRF.encode()):
         raise ForbiddenError("The page is from before the gateway was started again.", hint="Load it anew.")
 
 
+def _is_foreign(request: Request, public_url: str) -> bool:
+    """Whether a browser says that another site's page asks: `Sec-Fetch-Site` (Fetch Metadata), in older ones `Origin`
+    (RFC 6454, section 7)."""
+    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and _host(origin) not in {request.headers.get("host", ""), _host(public_url)}
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc or None
+    except ValueError:
+        return None
+
+
 def _asked_to_sign_in(request: Request) -> Response:
-    if "hx-request" in request.headers:
-        return respond("", 401, {"HX-Redirect": SIGN_IN})
     wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    location = SIGN_IN if wanted == "/" or request.method not in _SAFE else address(SIGN_IN, next=wanted)
+    is_script = "hx-request" in request.headers
+    if is_script and request.headers.get("hx-target") != _REFRESHED:
+        current = urlsplit(request.headers.get("hx-current-url", ""))
+        wanted = current.path + (f"?{current.query}" if current.query else "")
+    elif request.method not in _SAFE:
+        wanted = ""
+    wanted = ours(wanted, "/")
+    location = SIGN_IN if wanted == "/" else address(SIGN_IN, next=wanted)
+    if is_script:
+        return respond("", 401, {"HX-Redirect": location})
     return RedirectResponse(location, 303, {"Content-Security-Policy": _POLICY})

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from events.commands import SESSION_LIFETIME, RevokeApiToken
-from events.errors import ForbiddenError, WireloomError
+from events.errors import WireloomError
 from services.gateway.http.changes import Served
 from services.gateway.http.guard import ANYBODY, COOKIE, VIEWER, address_of, speaker_with
 from services.gateway.http.session import begin_session
-from services.gateway.pages.page import SIGN_IN, PageRoute, Visiting, fault_of, respond
+from services.gateway.pages.page import SIGN_IN, PageRoute, Visiting, fault_of, ours, respond
 from services.gateway.pages.rendering import render
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -32,7 +32,7 @@ async def ask(gateway: Served, next: str = HOME) -> Response:  # noqa: A002
     """Ask for a token."""
     if gateway.admission is None:
         return RedirectResponse(HOME, 303)
-    return respond(render("sign_in.html", next=_here(next), fault=None))
+    return respond(render("sign_in.html", next=ours(next, HOME), fault=None))
 
 
 @router.post(SIGN_IN, dependencies=[ANYBODY])
@@ -45,16 +45,14 @@ async def sign_in(
     """Sign a browser in, with what the token may do."""
     if gateway.admission is None:
         return RedirectResponse(HOME, 303)
-    if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-        raise ForbiddenError("Another site's page has sent this.", hint=f"Open {SIGN_IN} yourself.")
     try:
         speaker = await speaker_with(gateway, token.strip(), "api", address_of(request))
         session, secret = await begin_session(gateway, gateway.admission.mint, speaker)
     except WireloomError as error:
-        return respond(render("sign_in.html", next=_here(next), fault=fault_of(error)), error.status)
+        return respond(render("sign_in.html", next=ours(next, HOME), fault=fault_of(error)), error.status)
     began = session.token.created_at
     seconds = math.ceil(((session.token.expires_at or began + SESSION_LIFETIME) - began).total_seconds())
-    response = RedirectResponse(_here(next), 303)
+    response = RedirectResponse(ours(next, HOME), 303)
     response.set_cookie(COOKIE, secret, seconds, path="/", secure=True, httponly=True, samesite="strict")
     return response
 
@@ -71,9 +69,3 @@ async def sign_out(visit: Visiting) -> Response:
         )
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
     return response
-
-
-def _here(location: str) -> str:
-    """A page of ours, whatever somebody has put into the address."""
-    is_ours = location.startswith("/") and not location.startswith(("//", "/\\")) and location.isprintable()
-    return location if is_ours else HOME

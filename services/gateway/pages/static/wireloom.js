@@ -111,7 +111,7 @@ function follow() {
   followed = new Set(wanted.split(" "));
   let lost = false;
   const asked = new URLSearchParams(wanted.split(" ").map((topic) => ["topic", topic]));
-  asked.append("since", document.querySelector("main").dataset.since);
+  asked.append("since", document.querySelector("main").dataset.since ?? 0);
   source = new EventSource("/live?" + asked);
   source.addEventListener("change", soon);
   source.addEventListener("begin", () => {
