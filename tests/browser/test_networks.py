@@ -154,7 +154,11 @@ def test_what_is_wrong_stands_at_its_field(scene: Scene, opened: Opened, faults:
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_label("Name", exact=True)).to_be_focused()
-    expect(page.locator("#name-hint")).to_contain_text("cannot be a network's name")
+    expect(page.locator("#name-hint")).to_contain_text("The network needs a name.")
+    expect(page.locator("#cidr-hint")).to_contain_text("The network needs a range.")
+    scene.network("another", "192.168.0.0/24", is_default=True)
+    expect(page.get_by_text("Now that is another")).to_be_visible()
+    expect(page.locator("#name-hint")).to_contain_text("The network needs a name.")
     page.get_by_label("Name", exact=True).press_sequentially("branch")
     expect(page.get_by_label("Name", exact=True)).not_to_have_attribute("aria-invalid", "true")
     page.get_by_label("Network CIDR").fill("172.16.0.0/23")
@@ -168,9 +172,6 @@ def test_what_is_wrong_stands_at_its_field(scene: Scene, opened: Opened, faults:
     assert_accessible(page)
     assert_fits(page)
     look(page, "network-new-wrong-phone")
-    scene.network("another", "192.168.0.0/24")  # An update that the form outlives.
-    expect(page.locator("#free-ranges")).not_to_be_empty()
-    expect(page.get_by_label("Network CIDR")).to_have_value("172.16.0.0/23")
     page.locator("#offered-cidr").click()
     page.get_by_role("button", name="Create").click()
     page.wait_for_url(re.compile("/networks/[0-9a-f-]{36}$"))
@@ -255,6 +256,22 @@ def test_a_form_that_meets_no_control_plane_loses_nothing(scene: Scene, opened: 
     page.wait_for_url(re.compile("/networks/[0-9a-f-]{36}$"))
     assert any("ERR_FAILED" in fault for fault in faults)
     faults.clear()
+
+
+def test_a_form_outlives_the_gateway_that_it_is_from(scene: Scene, opened: Opened, faults: list[str]) -> None:
+    page = opened()
+    page.goto("/networks/new")
+    page.get_by_label("Name", exact=True).fill("patient")
+    page.get_by_label("Network CIDR").fill("10.1.0.0/16")
+    page.evaluate("""document.body.setAttribute("hx-headers", '{"X-CSRF-Token": "of another gateway"}')""")
+    page.get_by_role("button", name="Create").click()
+    expect(page.locator("#notices")).to_contain_text("X-CSRF-Token")
+    refused(faults, 403)
+    scene.network("another", "192.168.0.0/24", is_default=True)
+    expect(page.get_by_text("Now that is another")).to_be_visible()
+    page.get_by_role("button", name="Create").click()
+    page.wait_for_url(re.compile("/networks/[0-9a-f-]{36}$"))
+    assert _id(scene, "patient")
 
 
 def test_an_empty_network_is_deleted(scene: Scene, opened: Opened) -> None:

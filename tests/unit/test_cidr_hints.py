@@ -131,6 +131,16 @@ def test_who_has_not_finished_is_not_told_that_it_is_wrong(text: str) -> None:
     said = hint(text, KNOWN)
     assert said is not None
     assert said.kind == "unfinished"
+    sent = hint(text, KNOWN, finished=True)
+    assert sent is not None
+    assert sent.kind == "wrong"
+
+
+def test_who_sends_nothing_is_told_what_is_missing() -> None:
+    assert hint("", KNOWN) is None
+    said = hint("", KNOWN, finished=True)
+    assert said is not None
+    assert (said.kind, said.detail) == ("wrong", "The network needs a range.")
 
 
 def test_a_good_one() -> None:

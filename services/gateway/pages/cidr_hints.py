@@ -62,15 +62,16 @@ def claims_of(mirror: Mirror) -> list[Claim]:
     ]
 
 
-def hint(text: str, claims: Iterable[Claim]) -> CidrHint | None:
-    """What there is to say about `text` as a new network's CIDR; None as long as nothing is typed."""
+def hint(text: str, claims: Iterable[Claim], *, finished: bool = False) -> CidrHint | None:
+    """What there is to say about `text` as a new network's CIDR. Who has not `finished` is spared what more letters
+    may mend, and told nothing (None) as long as nothing is typed."""
     if not text:
-        return None
+        return CidrHint("wrong", "The network needs a range.", "For example 172.16.0.0/24.") if finished else None
     known = list(claims)
     try:
         network = parse_network_cidr(text)
     except InvalidCidrError as error:
-        return _not_a_cidr(text, error)
+        return _not_a_cidr(text, error, finished)
     overlapping = overlaps(network, known)
     size = f"/{network.prefixlen}"
     if overlapping:
@@ -138,9 +139,9 @@ def _first_free_in(private: IPv4Network, taken: Sequence[tuple[int, int]], lengt
     return IPv4Network((start, length)) if start + size - 1 <= int(private.broadcast_address) else None
 
 
-def _not_a_cidr(text: str, error: InvalidCidrError) -> CidrHint:
+def _not_a_cidr(text: str, error: InvalidCidrError, finished: bool) -> CidrHint:
     offer = meant(text)
-    if _UNFINISHED.fullmatch(text) and (offer is None or _WHOLE_ADDRESS.fullmatch(text)):
+    if not finished and _UNFINISHED.fullmatch(text) and (offer is None or _WHOLE_ADDRESS.fullmatch(text)):
         said = "Now the prefix length." if offer else "An address and a prefix length, for example 172.16.0.0/24."
         return CidrHint("unfinished", said, "Did you mean" if offer else "", offer)
     return CidrHint("wrong", error.detail, "Did you mean" if offer else error.hint, offer)

@@ -18,6 +18,7 @@ from services.gateway.http.views import network_view
 from services.gateway.mirror import Mirror
 from services.gateway.naming import count
 from services.gateway.pages import cidr_hints
+from services.gateway.pages.cidr_hints import CidrHint
 from services.gateway.pages.network_ends import End, end_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.queries import find_networks, take
@@ -82,15 +83,16 @@ async def ask(visit: Visiting) -> Response:
 
 
 @router.get("/new/name", dependencies=[OPERATOR])
-async def hint_at_name(visit: Visiting, name: Typed = "") -> Response:
+async def hint_at_name(visit: Visiting, name: Typed = "", finished: bool = False) -> Response:
     """What there is to say about a name that somebody is typing."""
-    return visit.page("network_cidr_hint.html", about="name", fault=_name_fault(visit.gateway.mirror, name))
+    fault = _name_fault(visit.gateway.mirror, name, finished=finished)
+    return visit.page("network_cidr_hint.html", about="name", name_fault=fault)
 
 
 @router.get("/new/cidr", dependencies=[OPERATOR])
-async def hint_at_cidr(visit: Visiting, network_cidr: Typed = "") -> Response:
+async def hint_at_cidr(visit: Visiting, network_cidr: Typed = "", finished: bool = False) -> Response:
     """What there is to say about a network CIDR that somebody is typing."""
-    hint = cidr_hints.hint(network_cidr, cidr_hints.claims_of(visit.gateway.mirror))
+    hint = cidr_hints.hint(network_cidr, cidr_hints.claims_of(visit.gateway.mirror), finished=finished)
     return visit.page("network_cidr_hint.html", about="network_cidr", hint=hint)
 
 
@@ -149,16 +151,25 @@ async def delete(visit: Visiting, uuid: UUID, form: Annotated[Deletion, Form()])
 
 
 def _form(visit: Visit, given: NewNetwork | None, fault: Fault | None = None) -> Response:
-    """The form, with what was typed so far and what is wrong with it."""
+    """The form, with what was typed so far and what is wrong with it: all of that at once, where it can be told."""
     mirror = visit.gateway.mirror
     claims = cidr_hints.claims_of(mirror)
     records = (network.record for network in mirror.networks.values())
+    name_fault = hint = None
+    if given is not None:
+        name_fault = _name_fault(mirror, given.name, finished=True)
+        hint = cidr_hints.hint(given.network_cidr, claims, finished=True)
+    if fault is not None and fault.field == "name":
+        name_fault = name_fault or fault
+    if fault is not None and fault.field == "network_cidr" and (hint is None or hint.kind == "good"):
+        hint = CidrHint("wrong", fault.detail, fault.hint)
     return visit.page(
         "network_new.html",
         status=fault.status if fault else 200,
         given=given,
         fault=fault,
-        hint=cidr_hints.hint(given.network_cidr, claims) if given else None,
+        name_fault=name_fault,
+        hint=hint,
         free=cidr_hints.suggestions(each.prefix for each in claims),
         default=next((record.name for record in records if record is not None and record.is_default), None),
     )
@@ -171,10 +182,12 @@ def _sorted_by(column: str, sort: str, search: str) -> tuple[str, str | None]:
     return address(_LIST, search=search, sort=None if wanted == "name" else wanted), now
 
 
-def _name_fault(mirror: Mirror, name: str) -> Fault | None:
-    """What is wrong with a name that is being typed, if more letters cannot mend it."""
+def _name_fault(mirror: Mirror, name: str, *, finished: bool) -> Fault | None:
+    """What is wrong with a network's name; as long as it is being typed, only what more letters cannot mend."""
+    if not name:
+        return Fault("The network needs a name.", field="name") if finished else None
     try:
-        check_network_name(name.rstrip("._-") or "a")
+        check_network_name(name if finished else name.rstrip("._-") or "a")
     except InvalidNameError as error:
         return fault_of(error)
     records = (network.record for network in mirror.networks.values())
