@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -43,6 +43,11 @@ class Link:
     """The last report that said otherwise."""
 
     @property
+    def is_direct(self) -> bool:
+        """Whether it works."""
+        return self.newest.event.link.state == "direct"
+
+    @property
     def since(self) -> datetime:
         """Since when the machine reports what it reports, also where that report has left REACH."""
         return self.newest.event.since or self.began.event.time
@@ -81,6 +86,10 @@ class Reach:
     def doubt(self, event: ReachEvent) -> None:
         """It is not known whether a report was written, or will be: the next one of its link must be."""
         self._doubted.add(_place(event))
+
+    def links(self, network_id: UUID, machine_id: UUID) -> Mapping[UUID, Link]:
+        """What a machine reported of all its links, by peer."""
+        return self._links.get((network_id, machine_id), {})
 
     def link(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Link | None:
         """What a machine reported of its link to a peer."""

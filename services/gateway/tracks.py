@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import TypeVar
@@ -143,6 +143,10 @@ class Tracks:
     def kind(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
         """As that of `way`, for who counts very many."""
         return self.ways.kind(self.reach, network_id, machine_id, peer_id)
+
+    def kinds(self, network_id: UUID, machine_id: UUID, peer_ids: Iterable[UUID]) -> Iterator[tuple[UUID, Kind]]:
+        """The kind of the way to each of these peers."""
+        return self.ways.kinds(self.reach, network_id, machine_id, peer_ids)
 
     def plan(self, network_id: UUID) -> BgpPlan:
         """How a network's members are to speak BGP."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -56,6 +57,18 @@ class Ways:
         """As that of `way`, for who counts very many."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
         return _kind(self._records.get((network_id, machine_id, peer_id)), mine, theirs)
+
+    def kinds(
+        self, reach: Reach, network_id: UUID, machine_id: UUID, peer_ids: Iterable[UUID]
+    ) -> Iterator[tuple[UUID, Kind]]:
+        """The kind of the way to each of these peers, at less than half the cost of `kind`."""
+        links, records = reach.links(network_id, machine_id), self._records
+        for peer_id in peer_ids:
+            mine, theirs = links.get(peer_id), reach.link(network_id, peer_id, machine_id)
+            if mine is not None and theirs is not None and mine.is_direct and theirs.is_direct:
+                yield peer_id, "direct"
+            elif peer_id != machine_id:
+                yield peer_id, _kind(records.get((network_id, machine_id, peer_id)), mine, theirs)
 
     def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
         """How a machine reaches a peer."""
