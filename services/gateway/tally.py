@@ -87,22 +87,14 @@ def tally(members: Sequence[UUID], online: frozenset[UUID], kind_of: Callable[[U
     return Tally(counts, counts.total(), full_mesh(len(members)), cut_off)
 
 
-def summary(
-    machine_id: UUID,
-    members: Iterable[UUID],
-    kind_of: Callable[[UUID, UUID], Kind],
-    way_of: Callable[[UUID, UUID], Way],
-) -> Summary:
-    """How a machine reaches the other members of a network."""
+def summary(kinds: Iterable[tuple[UUID, Kind]], way_to: Callable[[UUID], Way]) -> Summary:
+    """How a machine reaches its peers, given the kind of the way to each."""
     counts: Counter[Kind] = Counter()
     through: Counter[tuple[UUID, ...]] = Counter()
-    for peer_id in members:
-        if peer_id == machine_id:
-            continue
-        kind = kind_of(machine_id, peer_id)
+    for peer_id, kind in kinds:
         counts[kind] += 1
         if kind == "transit":
-            through[way_of(machine_id, peer_id).ways[0]] += 1
+            through[way_to(peer_id).ways[0]] += 1
     return Summary(counts["direct"], counts["none"], counts["unknown"], tuple(through.most_common()))
 
 

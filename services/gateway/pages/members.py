@@ -82,7 +82,12 @@ async def list_members(
         states=[
             ("All", address(path, search=search), len(searched), ""),
             ("Online", address(path, search=search, state="online"), _count(searched, online), "online"),
-            ("Offline", address(path, search=search, state="offline"), _count(searched, online, inside=False), "offline"),
+            (
+                "Offline",
+                address(path, search=search, state="offline"),
+                _count(searched, online, inside=False),
+                "offline",
+            ),
         ],
         first=address(path, search=search, state=state) if after else None,
         next=address(path, search=search, state=state, after=page.next) if page.next else None,
@@ -174,9 +179,7 @@ async def assign(
     return visit.stay(f"Assigned {count(len(chosen), 'machine')} to {network}.")
 
 
-async def _assign(
-    visit: Visit, network_id: UUID, command_id: UUID, chosen: Sequence[UUID], given: str
-) -> Outcome:
+async def _assign(visit: Visit, network_id: UUID, command_id: UUID, chosen: Sequence[UUID], given: str) -> Outcome:
     change = visit.change(command_id)
     if not chosen:
         raise InvalidInputError("No machine is chosen.", hint="Choose one at least.", field="machine_ids")
@@ -244,8 +247,8 @@ def member_of(visit: Visit, network_id: UUID, machine_id: UUID, *, with_paths: b
     name_of, mine = gateway.mirror.name_of, network.members.get(machine_id)
     paths = None
     if with_paths:
-        kind_of, way_of = partial(gateway.tracks.kind, network_id), partial(gateway.tracks.way, network_id)
-        paths = summary(machine_id, network.members, kind_of, way_of)
+        kinds = gateway.tracks.kinds(network_id, machine_id, network.members)
+        paths = summary(kinds, partial(gateway.tracks.way, network_id, machine_id))
     return Member(
         uuid=machine_id,
         hostname=record.hostname,

@@ -115,9 +115,7 @@ async def set_default(
     change, name = visit.change(command_id), visit.gateway.mirror.network(uuid)[1].name
     target, only_if = (uuid, None) if on else (None, uuid)
     await visit.give(
-        SetDefaultNetwork(
-            command_id=change.command_id, actor=change.actor, network_id=target, only_if_default=only_if
-        )
+        SetDefaultNetwork(command_id=change.command_id, actor=change.actor, network_id=target, only_if_default=only_if)
     )
     return visit.stay(f"{name} is the default network now." if on else "No network is the default one now.")
 

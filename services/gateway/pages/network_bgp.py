@@ -101,9 +101,7 @@ async def pin(
                 field="machine_ids",
             )
         await visit.give(
-            PinReflectors(
-                command_id=change.command_id, actor=change.actor, network_id=uuid, machine_ids=machine_ids
-            )
+            PinReflectors(command_id=change.command_id, actor=change.actor, network_id=uuid, machine_ids=machine_ids)
         )
     except (WireloomError, ValidationError) as error:
         fault = fault_of(error)
