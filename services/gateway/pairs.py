@@ -58,6 +58,16 @@ def pairs_of(mirror: Mirror, network_ids: Iterable[UUID], machine_id: UUID | Non
             yield from _of_network(mirror, machine_id, start)
 
 
+def require_pair(mirror: Mirror, network_id: UUID, machine_id: UUID, peer_id: UUID) -> None:
+    """Raises `NotFoundError` unless both are in the network, and `InvalidInputError` for a machine and itself."""
+    network, record = mirror.network(network_id)
+    for item in (machine_id, peer_id):
+        if item not in network.members:
+            raise NotFoundError(f"The machine {item} is not in {record.name}.", hint="Assign it first.")
+    if machine_id == peer_id:
+        raise InvalidInputError("A machine has no path to itself.", hint="Name two machines.", field="peer_uuid")
+
+
 def page(pairs: Iterator[Pair], way_of: Callable[[UUID, UUID, UUID], Way], kind: Kind | None, limit: int) -> Page:
     """The ways of the first `limit` of these pairs that have one of this kind."""
     ways: list[Way] = []

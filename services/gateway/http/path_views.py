@@ -30,11 +30,11 @@ class PathViews:
         return Path(
             mesh_network_uuid=way.network_id,
             mesh_network_name=self._mirror.network(way.network_id)[1].name,
-            machine=self._machine(way.network_id, way.machine_id),
-            peer=self._machine(way.network_id, way.peer_id),
+            machine=self.machine(way.network_id, way.machine_id),
+            peer=self.machine(way.network_id, way.peer_id),
             kind=way.kind,
-            via=tuple(self._machine(way.network_id, item) for item in via),
-            standby=tuple(self._machine(way.network_id, item) for item in standby),
+            via=tuple(self.machine(way.network_id, item) for item in via),
+            standby=tuple(self.machine(way.network_id, item) for item in standby),
             rtt_ms=way.rtt,
             since=way.since,
         )
@@ -48,7 +48,8 @@ class PathViews:
             events=tuple(sorted(self._events(way, links), key=lambda event: (event.time, event.kind == "choice"))),
         )
 
-    def _machine(self, network_id: UUID, machine_id: UUID) -> PathMachine:
+    def machine(self, network_id: UUID, machine_id: UUID) -> PathMachine:
+        """A machine, in a network that it is in or was in. Raises `NotFoundError` where the network is gone."""
         network, _ = self._mirror.network(network_id)
         member = network.members.get(machine_id)
         return PathMachine(

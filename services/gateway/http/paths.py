@@ -9,13 +9,12 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from events.errors import InvalidInputError, NotFoundError
 from services.gateway.http.changes import PLAIN, Gateway, Served, json_response
 from services.gateway.http.documents import reading
 from services.gateway.http.guard import VIEWER, GuardedRoute
 from services.gateway.http.path_schemas import PathExplanation, PathPage, PathQuery, PeerQuery
 from services.gateway.http.path_views import PathViews
-from services.gateway.pairs import page, pairs_of
+from services.gateway.pairs import page, pairs_of, require_pair
 
 router = APIRouter(prefix="/api/v1", tags=["paths"], route_class=GuardedRoute)
 
@@ -38,12 +37,7 @@ async def list_paths(gateway: Served, uuid: UUID, query: Annotated[PathQuery, Qu
 )
 async def explain_path(gateway: Served, uuid: UUID, machine_uuid: UUID, peer_uuid: UUID) -> Response:
     """Explain how a machine reaches another in a mesh network: what both tried, and what led to it."""
-    network, record = gateway.mirror.network(uuid)
-    for item in (machine_uuid, peer_uuid):
-        if item not in network.members:
-            raise NotFoundError(f"The machine {item} is not in {record.name}.", hint="Assign it first.")
-    if machine_uuid == peer_uuid:
-        raise InvalidInputError("A machine has no path to itself.", hint="Name two machines.", field="peer_uuid")
+    require_pair(gateway.mirror, uuid, machine_uuid, peer_uuid)
     return json_response(_views(gateway).explanation(gateway.tracks.way(uuid, machine_uuid, peer_uuid)))
 
 
