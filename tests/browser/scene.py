@@ -89,6 +89,12 @@ class Scene:
             self.beat(machine)
         return machine
 
+    def arrive(self, hostname: str, token: str) -> Machine:
+        """A machine that a bootstrap token lets in. Its agent has not started yet."""
+        machine = self.do(self._enrol(hostname, token))
+        self._machines.append(machine)
+        return machine
+
     def machines(self, count: int, network_id: UUID | None = None) -> list[UUID]:
         """Many machines that are only registered, `host-00001` and so on, assigned at once."""
         made = self.do(self._register_many(count))
@@ -141,9 +147,9 @@ class Scene:
         answer: Json = await done(self._admin.request(method, API + path, **what))
         return answer
 
-    async def _enrol(self, hostname: str) -> Machine:
+    async def _enrol(self, hostname: str, token: str | None = None) -> Machine:
         stranger: httpx2.AsyncClient = await self.plane.client()
-        enrolled = await enrol(stranger, hostname, await self.plane.bootstrap_token())
+        enrolled = await enrol(stranger, hostname, token or await self.plane.bootstrap_token())
         client = await bus.connect(self.plane.bus_url, hostname, enrolled.credentials)
         machine = Machine(enrolled.machine_id, hostname, client)
         request = RegisterRequest(hostname=hostname, agent_version="0.1.0")
