@@ -46,11 +46,12 @@ def _members(mirror: Mirror, network_id: UUID, network: Network) -> Iterator[str
         return
     size = len(network.members)
     names = listed(sorted(mirror.name_of(each) or str(each) for each in network.members))
-    verb = "leaves and loses its address" if size == 1 else "leave and lose their addresses"
-    yield f"{count(size, 'machine')} {verb} here, and the connections between them end: {names}."
+    lose = "leaves and loses its address" if size == 1 else "leave, lose their addresses and no longer reach each other"
+    yield f"{count(size, 'machine')} {lose} here: {names}."
     alone = sum(1 for each in network.members if set(mirror.networks_of(each)) == {network_id})
     if alone:
-        who = "It is" if alone == size == 1 else "All are" if alone == size else f"{alone:,} of them are"
+        some = f"{alone:,} of them {'is' if alone == 1 else 'are'}"
+        who = "It is" if alone == size == 1 else "All are" if alone == size else some
         yield f"{who} then in no mesh network; the agents keep running."
 
 
@@ -73,7 +74,7 @@ def _routing(mirror: Mirror, network_id: UUID, network: Network) -> Iterator[str
     gateways = [item for item, each in routing.gateways.items() if network_id in each.network_ids]
     if gateways:
         names = sorted(mirror.name_of(each) or str(each) for each in gateways)
-        yield f"Nothing crosses between it and other networks any more, through the gateways {listed(names)}."
+        yield f"Gateways let nothing cross between it and other networks any more: {listed(names)}."
 
 
 def _touches(machine_ids: Iterable[UUID], network: Network) -> bool:
