@@ -39,6 +39,7 @@ from services.gateway.http.edge import Edge
 from services.gateway.http.guard import ANYBODY, GuardedRoute
 from services.gateway.http.problems import install
 from services.gateway.pages import site
+from services.gateway.pages.page import show_faults
 
 _TAGS = [
     {"name": "mesh networks", "description": "Encrypted networks, and the machines in them."},
@@ -112,6 +113,7 @@ def make_app(gateway: Gateway, version: str) -> ASGIApp:
     )
     app.state.gateway = gateway
     install(app)
+    show_faults(app)
     guarded = list(routes())
     for router in (*ROUTERS, *site.ROUTERS, about):
         app.include_router(router)

@@ -23,7 +23,7 @@ from services.gateway.words import in_words, machines_of, networks_of
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=GuardedRoute)
 
-_BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id"}
+_BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id", "secret_hash"}
 
 LastEventId = Annotated[Position, Header(description="As `after`; browsers send it when they reconnect.")]
 

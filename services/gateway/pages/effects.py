@@ -154,7 +154,7 @@ def effect_of(event: DomainEvent, before: DomainEvent | None, looked_everywhere:
         old = {name: _texts(name, value, name_of) for name, value in _UNTIL_THEN.get(event.kind, {}).items()}
     for name in [name for name in after if name.startswith(_PREVIOUS)]:
         old[name.removeprefix(_PREVIOUS)] = after.pop(name)
-    items = set() if thread is None else set(thread.items)
+    items = {_itself(event)} if thread is None else {_itself(event), *thread.items}
     if event.kind.endswith("_deleted") or event.kind.endswith(".deleted"):
         gone = [name for name in {**old, **after} if name not in items]
         changes = [Change(_label(name), old.get(name, after.get(name)), None) for name in gone]
@@ -181,6 +181,12 @@ def _fields(event: DomainEvent, name_of: NameOf) -> dict[str, tuple[str, ...]]:
         else:
             found[name] = _texts(name, value, name_of)
     return found
+
+
+def _itself(event: DomainEvent) -> str:
+    """The field that only says what the event is about: of `routing.route_created` `route_id`."""
+    what = event.kind.removeprefix("routing.").partition("_")[0].partition(".")[0]
+    return "" if event.kind == "network.default_set" else f"{what}_id"
 
 
 def _texts(name: str, value: Any, name_of: NameOf) -> tuple[str, ...]:

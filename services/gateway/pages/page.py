@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from uuid import UUID, uuid4
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -151,6 +151,8 @@ def fault_of(error: Exception) -> Fault:
         error = invalid(error)
     if isinstance(error, RequestValidationError):
         error = InvalidInputError("The address or the form is not as it should be.", hint="Go back and try again.")
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return Fault("Nothing is at this address.", status=404, title="There is no such page")
     if isinstance(error, HTTPException):
         return Fault(str(error.detail), status=error.status_code, title="That does not work")
     if not isinstance(error, WireloomError):
@@ -165,6 +167,20 @@ def refuse(request: Request, fault: Fault) -> Response:
         text = f"{fault.detail} {fault.hint}".strip()
         return respond("", fault.status, {"HX-Reswap": "none", "X-Notice": quote(text), "X-Notice-Kind": "error"})
     return respond(render("fault.html", fault=fault, visit=None), fault.status)
+
+
+def show_faults(app: FastAPI) -> None:
+    """Have browsers shown a page where there is none at an address, or it does not know the method."""
+    answer: Any = app.exception_handlers[HTTPException]
+
+    async def shown(request: Request, error: Exception) -> Response:
+        is_person = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+        if is_person and isinstance(error, HTTPException):
+            return refuse(request, fault_of(error))
+        response: Response = await answer(request, error)
+        return response
+
+    app.add_exception_handler(HTTPException, shown)
 
 
 def respond(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
