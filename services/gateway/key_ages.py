@@ -53,7 +53,7 @@ async def _read(client: Client, machine_id: UUID, keys: dict[UUID, str]) -> dict
     ages: dict[UUID, KeyAge] = {}
     for network_id, key in keys.items():
         said = [event for event in _only_announcements(stretch.events) if event.network_id == network_id]
-        age = _age(said, key, is_all=stretch.next is None)
+        age = age_of(said, key, is_all=stretch.next is None)
         if age.since is not None or age.is_older:
             ages[network_id] = age
     return ages
@@ -63,7 +63,7 @@ def _only_announcements(events: Iterable[LoggedEvent]) -> Iterator[MembershipReg
     return (logged.event for logged in events if isinstance(logged.event, MembershipRegistered))
 
 
-def _age(said: Sequence[MembershipRegistered], key: str, *, is_all: bool) -> KeyAge:
+def age_of(said: Sequence[MembershipRegistered], key: str, *, is_all: bool) -> KeyAge:
     """The age of a key, from what was announced, the newest first; what is newer than the key does not count."""
     began: datetime | None = None
     for event in said:
