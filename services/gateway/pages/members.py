@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Query
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
 from events.commands import AssignMachine, AssignMachines, Outcome, UnassignMachine
@@ -37,7 +37,17 @@ _CHOSEN = 500
 _SORT = "hostname"
 
 State = Literal["", "online", "offline"]
-Chosen = Annotated[list[UUID], Form(max_length=_CHOSEN)]
+Chosen = Annotated[tuple[UUID, ...], Form(max_length=_CHOSEN)]
+Search = Annotated[str, Form(max_length=200)]
+
+
+class AssignForm(BaseModel):
+    """Machines to assign, and what else stands in the dialog."""
+
+    command_id: UUID
+    chosen: Annotated[tuple[UUID, ...], Field(max_length=_CHOSEN)] = ()
+    address: Annotated[str, Field(max_length=100)] = ""
+    search: Annotated[str, Field(max_length=200)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,34 +151,25 @@ async def ask_assign(visit: Visiting, uuid: UUID) -> Response:
 
 
 @router.post("/assign/candidates", dependencies=[OPERATOR])
-async def candidates(
-    visit: Visiting, uuid: UUID, chosen: Chosen = [], search: Annotated[str, Form(max_length=200)] = ""
-) -> Response:
+async def candidates(visit: Visiting, uuid: UUID, chosen: Chosen = (), search: Search = "") -> Response:
     """The machines to choose from: those that are chosen already, and those with `search` in their name."""
     return _assign_page(visit, uuid, "network_candidates.html", chosen=chosen, search=search)
 
 
 @router.post("/assign", dependencies=[OPERATOR])
-async def assign(
-    visit: Visiting,
-    uuid: UUID,
-    command_id: Annotated[UUID, Form()],
-    chosen: Chosen = [],
-    given: Annotated[str, Form(alias="address", max_length=100)] = "",
-    search: Annotated[str, Form(max_length=200)] = "",
-) -> Response:
+async def assign(visit: Visiting, uuid: UUID, form: Annotated[AssignForm, Form()]) -> Response:
     """Assign machines: one at the address given, or all at the lowest free ones."""
     try:
-        outcome = await _assign(visit, uuid, command_id, list(dict.fromkeys(chosen)), given.strip())
+        outcome = await _assign(visit, uuid, form)
     except (WireloomError, ValidationError) as error:
         fault = fault_of(error)
         return _assign_page(
             visit,
             uuid,
             "network_assign.html",
-            chosen=chosen,
-            search=search,
-            given=given,
+            chosen=form.chosen,
+            search=form.search,
+            given=form.address,
             fault=fault,
             status=form_status(fault.status),
         )
@@ -176,32 +177,23 @@ async def assign(
     if len(made) == 1:
         hostname = machine_name(made[0].machine_id, visit.gateway.mirror.name_of)
         return visit.stay(f"Assigned {hostname} to {network} at {made[0].address}.")
-    return visit.stay(f"Assigned {count(len(chosen), 'machine')} to {network}.")
+    return visit.stay(f"Assigned {count(len(made), 'machine')} to {network}.")
 
 
-async def _assign(visit: Visit, network_id: UUID, command_id: UUID, chosen: Sequence[UUID], given: str) -> Outcome:
-    change = visit.change(command_id)
+async def _assign(visit: Visit, network_id: UUID, form: AssignForm) -> Outcome:
+    change, chosen, given = visit.change(form.command_id), tuple(dict.fromkeys(form.chosen)), form.address.strip()
+    fields = {"command_id": change.command_id, "actor": change.actor, "network_id": network_id}
     if not chosen:
         raise InvalidInputError("No machine is chosen.", hint="Choose one at least.", field="machine_ids")
     if not given:
-        return await visit.give(
-            AssignMachines(
-                command_id=change.command_id,
-                actor=change.actor,
-                network_id=network_id,
-                machine_ids=tuple(chosen),
-            )
-        )
+        return await visit.give(AssignMachines.model_validate({**fields, "machine_ids": chosen}))
     if len(chosen) > 1:
         raise InvalidInputError(
             f"{given} is for one machine, and {len(chosen)} are chosen.",
             hint="Leave it out: each gets the lowest free address.",
             field="address",
         )
-    fields = {"network_id": network_id, "machine_id": chosen[0], "address": given}
-    return await visit.give(
-        AssignMachine.model_validate({"command_id": change.command_id, "actor": change.actor, **fields})
-    )
+    return await visit.give(AssignMachine.model_validate({**fields, "machine_id": chosen[0], "address": given}))
 
 
 def _assign_page(

@@ -20,7 +20,7 @@ from services.gateway.http.policy_schemas import RoutePolicy
 from services.gateway.http.route_views import policy_view
 from services.gateway.mirror import Mirror
 from services.gateway.naming import listed, machine_name
-from services.gateway.pages.members import CANDIDATES, Chosen, member_of
+from services.gateway.pages.members import CANDIDATES, Chosen, Search, member_of
 from services.gateway.pages.network import bgp_views, form_status, head_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.peerings import find_sessions
@@ -76,11 +76,9 @@ async def ask_reflectors(visit: Visiting, uuid: UUID) -> Response:
 
 
 @router.post("/reflectors/candidates", dependencies=[OPERATOR])
-async def candidates(
-    visit: Visiting, uuid: UUID, chosen: Chosen = [], search: Annotated[str, Form(max_length=200)] = ""
-) -> Response:
+async def candidates(visit: Visiting, uuid: UUID, chosen: Chosen = (), search: Search = "") -> Response:
     """The machines to choose from: those that are chosen already, and those with `search` in their name."""
-    return _pin_page(visit, uuid, "network_candidates.html", chosen, search)
+    return _pin_page(visit, uuid, "network_candidates.html", chosen, search=search)
 
 
 @router.post("/reflectors", dependencies=[OPERATOR])
@@ -88,8 +86,8 @@ async def pin(
     visit: Visiting,
     uuid: UUID,
     command_id: Annotated[UUID, Form()],
-    chosen: Chosen = [],
-    search: Annotated[str, Form(max_length=200)] = "",
+    chosen: Chosen = (),
+    search: Search = "",
 ) -> Response:
     """Pin machines as reflectors; with none, they are chosen."""
     change, machine_ids = visit.change(command_id), tuple(dict.fromkeys(chosen))
@@ -105,7 +103,8 @@ async def pin(
         )
     except (WireloomError, ValidationError) as error:
         fault = fault_of(error)
-        return _pin_page(visit, uuid, "network_reflectors.html", chosen, search, fault, form_status(fault.status))
+        status = form_status(fault.status)
+        return _pin_page(visit, uuid, "network_reflectors.html", chosen, search=search, fault=fault, status=status)
     names = listed([machine_name(each, visit.gateway.mirror.name_of) for each in machine_ids])
     return visit.stay(f"Pinned {names}." if names else "Reflectors are chosen by the control plane now.")
 
@@ -115,6 +114,7 @@ def _pin_page(
     uuid: UUID,
     template: str,
     chosen: Sequence[UUID],
+    *,
     search: str = "",
     fault: Fault | None = None,
     status: int = 200,
