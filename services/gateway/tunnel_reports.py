@@ -19,8 +19,8 @@ from services.gateway.mirror import Mirror
 FRESH_FOR = 5.0
 """Seconds for which a report is the answer to who asks."""
 
-HINT_APART = 0.9
-"""Seconds, at least, between two hints to a machine."""
+HINT_APART = 0.4
+"""Seconds, at least, between two hints to a machine. One may be lost; an agent answers several at once."""
 
 WANTED_FOR = 3.0
 """Seconds after a hint in which what the machine tells is read."""

@@ -4,8 +4,9 @@
 
 gives a `Report` that is at most five seconds old: its `read_at`, and its `tunnels` by network, each an
 `events.tunnels.Tunnel` with `peers`. It takes some 10 ms if the machine has to be asked, and nothing more within five
-seconds; two seconds if the agent does not answer. It raises `NotFoundError`, `AgentSilentError` (whose text says since
-when) and `RateLimitedError`: a page shows what else it knows of the machine first, and fetches this part by itself.
+seconds; two seconds if the agent does not answer, half a second if it is offline. It raises `NotFoundError`,
+`AgentSilentError` (whose text says since when) and `RateLimitedError`: a page shows what else it knows of the machine
+first, and fetches this part by itself.
 `http.tunnel_views.TunnelViews(mirror, presence, now).tunnels(machine_id, report)` makes the API's object of it: with
 hostnames, addresses and times.
 
@@ -29,11 +30,16 @@ from events.errors import AgentSilentError, UnavailableError, WireloomError
 from events.subjects import look
 from events.tunnels import TunnelPart
 from services.gateway.follower import Follower
-from services.gateway.presence import ONLINE_FOR, Presence
+from services.gateway.presence import Presence
 from services.gateway.tunnel_reports import FRESH_FOR, HINT_APART, Report, TunnelReports
 
 PATIENCE = 2.0
 """Seconds that an agent has to answer."""
+
+BRIEFLY = 0.5
+"""The same, of a machine that counts as offline: a gateway that has just started may not have heard of it yet."""
+
+_HINT_AGAIN = 1.1 * HINT_APART
 
 
 class Tunnels:
@@ -48,7 +54,6 @@ class Tunnels:
         self._reports = TunnelReports()
         self._waiting: dict[UUID, set[asyncio.Future[Report]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
-        self._started = datetime.now(UTC)
 
     async def listen(self) -> Subscription:
         """Hear what agents tell, until the returned subscription ends. As every gateway does: it is no queue group."""
@@ -65,15 +70,14 @@ class Tunnels:
         return report.among_members(machine_id, self._follower.mirror)
 
     async def _asked(self, machine_id: UUID) -> Report:
-        if self._is_known_to_be_offline(machine_id):
-            raise self._silent(machine_id)
+        is_online = self._presence.is_online(machine_id, datetime.now(UTC))
         heard: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(machine_id, set()).add(heard)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PATIENCE if is_online else BRIEFLY):
                 while not heard.done():
                     await self._hint(machine_id)
-                    await asyncio.wait({heard}, timeout=HINT_APART)
+                    await asyncio.wait({heard}, timeout=_HINT_AGAIN)
             return heard.result()
         except TimeoutError:
             raise self._silent(machine_id) from None
@@ -136,12 +140,6 @@ class Tunnels:
     def _is_revoked(self, machine_id: UUID) -> bool:
         identity = self._follower.mirror.access.identity(machine_id)
         return identity is not None and identity.revoked_at is not None
-
-    def _is_known_to_be_offline(self, machine_id: UUID) -> bool:
-        """A gateway that has just started has not heard of machines that are online."""
-        now = datetime.now(UTC)
-        seen = self._presence.last_seen_at(machine_id)
-        return not self._presence.is_online(machine_id, now) and (seen is not None or now - self._started > ONLINE_FOR)
 
     def _silent(self, machine_id: UUID) -> AgentSilentError:
         _, record = self._follower.mirror.machine(machine_id)
