@@ -183,12 +183,16 @@ HEAR = (
         ">",
     ),
     *("*.*.*", "log.>", "state.>", "snapshot.>", "ask.>", "beat.>", f"ask.{OWN}.*", f"beat.{OWN}", "allocator.execute"),
+    *(f"live.machine.{OWN}.look", f"live.machine.{SAME}.look", "live.machine.*.look", "ask.*.tunnels"),
+    *(f"ask.{OWN}.tunnels", f"ask.{SAME}.tunnels"),
     *("wireloom.command.>", "$SRV.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "$SYS.ACCOUNT.>"),
 )
+VERBS = ("register", "membership", "sync", "ring", "tunnels")
 SAY = (
-    *(f"ask.{machine}.{verb}" for machine in (OWN, SAME, OTHER) for verb in ("register", "membership", "sync", "ring")),
+    *(f"ask.{machine}.{verb}" for machine in (OWN, SAME, OTHER) for verb in VERBS),
     *(f"beat.{machine}" for machine in (OWN, SAME, OTHER)),
     *(f"live.machine.{OWN}.info", f"live.network.{NETWORK}.info", f"live.network.{NETWORK}.peer.{SAME}"),
+    *(f"live.machine.{OWN}.look", f"live.machine.{SAME}.look", f"beat.{OWN}.tunnels", f"ask.{OWN}.tunnels.x"),
     *(f"_INBOX.{OWN}.x", f"_INBOX.{SAME}.x", "_INBOX.gateway.x", "_INBOX.allocator.x"),
     *(f"log.{NETWORK}", f"state.network.{NETWORK}.info", f"state.access.account.{OWN}", f"snapshot.{NETWORK}"),
     *("allocator.execute", "wireloom.command.anybody.create-network", f"wireloom.command.{OWN}.create-network"),
@@ -208,7 +212,7 @@ def may_hear(machine_id: UUID, networks: tuple[UUID, ...], subject: str) -> bool
 
 def may_say(machine_id: UUID, subject: str) -> bool:
     """By the rule: one's own requests, one's own reports."""
-    return subject == f"beat.{machine_id}" or subject.startswith(f"ask.{machine_id}.")
+    return subject == f"beat.{machine_id}" or (subject.startswith(f"ask.{machine_id}.") and subject.count(".") == 2)
 
 
 async def everything_in(the_bus: Bus) -> list[int]:
@@ -243,6 +247,9 @@ async def test_a_machine_hears_and_says_what_is_its_own_and_nothing_else(
     assert await everything_in(the_bus) == before
 
 
+HINT = f"live.machine.{OWN}.look"
+"""Who may hint may say nothing that a machine takes for a record."""
+
 WRITES = (
     *("log.x", "snapshot.x", "state.x", "live.x", "allocator.execute", f"ask.{OWN}.sync", f"beat.{OWN}"),
     *("wireloom.command.anybody.create-network", f"_INBOX.{OWN}.x", "$JS.API.STREAM.DELETE.LOG"),
@@ -251,6 +258,8 @@ WRITES = (
     *("$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE", "$SYS.REQ.CLAIMS.UPDATE"),
     *("$JS.API.CONSUMER.CREATE.LOG.x", "$JS.API.CONSUMER.CREATE.STATE.x.state.>", "$JS.API.CONSUMER.DELETE.STATE.x"),
     *("$JS.API.CONSUMER.MSG.NEXT.LOG.x", "$JS.API.CONSUMER.DURABLE.CREATE.LOG.x", "$JS.API.CONSUMER.PAUSE.LOG.x"),
+    *(HINT, f"{HINT}.x", f"live.machine.{OWN}", f"live.machine.{OWN}.info", f"live.machine.{OWN}.network.{NETWORK}"),
+    *(f"live.network.{NETWORK}.look", f"live.paths.{OWN}.look", f"live.{OWN}.look", f"ask.{OWN}.tunnels"),
 )
 INBOXES = f"_INBOX.{OWN}.x"
 MAY: dict[Role, set[str]] = {
@@ -259,7 +268,7 @@ MAY: dict[Role, set[str]] = {
         *("state.x", "$JS.API.STREAM.PURGE.STATE", "$JS.API.STREAM.UPDATE.LOG"),
         *("$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE"),
     },
-    "gateway": {"allocator.execute", INBOXES, "$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE"},
+    "gateway": {"allocator.execute", HINT, INBOXES, "$JS.API.CONSUMER.CREATE.LOG", "$JS.API.CONSUMER.CREATE.STATE"},
     "console": {"allocator.execute"},
     "keeper": {"$SYS.REQ.CLAIMS.UPDATE"},
     "program": set(),

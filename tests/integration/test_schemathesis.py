@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from nats.aio.msg import Msg
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -27,10 +29,12 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from events.subjects import ask, look
 from events.trust.keys import generate
+from events.tunnels import Tunnel, TunnelPart, TunnelPeer
 from services.gateway.settings import Limits
 from tests.support.gateway import done
-from tests.support.secured_plane import API, SecuredPlane, plane_in_thread
+from tests.support.secured_plane import API, Machine, SecuredPlane, plane_in_thread
 
 ENDLESS = "follow_events"
 SIGNING_OUT = "sign_out"
@@ -81,7 +85,9 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
         return await done(admin.post(f"{API}/{path}", json=body))
 
     network = (await made("mesh-networks", name="office", network_cidr="172.16.0.0/24", is_default=True))["uuid"]
-    machine, joining = str((await plane.enrolled("db-1")).id), (await made("machines", hostname="db-2"))["uuid"]
+    enrolled = await plane.enrolled("db-1")
+    machine, joining = str(enrolled.id), (await made("machines", hostname="db-2"))["uuid"]
+    await answer_hints(plane, enrolled, UUID(network), UUID(joining))
     account = (await made("accounts", name="ann", role="viewer"))["uuid"]
     token = (await made("tokens", name="robot", account_uuid=account))["uuid"]
     known = {
@@ -115,6 +121,20 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
         "give_bus_credentials": {"public_key": generate("user").public},
     }
     return Surroundings(plane, known, bodies, (await made("tokens", name="other"))["token"])
+
+
+async def answer_hints(plane: SecuredPlane, machine: Machine, network_id: UUID, peer_id: UUID) -> None:
+    """Tell of a machine's tunnels as its agent would."""
+    client = await plane.joined(machine)
+
+    async def tell(_: Msg) -> None:
+        peer = TunnelPeer(machine_id=peer_id, endpoint="192.0.2.1:51820", handshake=3.5, rx_bytes=1)
+        tunnel = Tunnel(network_id=network_id, interface="wl-1", backend="kernel", peers=(peer,))
+        said = TunnelPart(boot_id=peer_id, counter=1, tunnels=(tunnel,))
+        await client.publish(ask(machine.id, "tunnels"), said.model_dump_json().encode())
+
+    await client.subscribe(look(machine.id), cb=tell)
+    await client.flush()
 
 
 def test_every_answer_is_one_that_the_document_names(surroundings: Surroundings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from uuid import UUID, uuid4
 import httpx2
 
 from events import bus
+from events.client import BusClient
 from events.commands import CreateFirstAccount
 from events.enrolment import EnrolRequest, RenewRequest
 from events.identity import Identity
-from events.trust import proof, tokens
+from events.trust import jwt, proof, tokens
 from events.trust.keys import Key, generate
+from events.trust.permissions import inbox, network_tag
 from services.allocator import service as allocator
 from services.cli.embedded import EmbeddedServer
 from services.cli.identity import create
@@ -124,6 +127,24 @@ class SecuredPlane:
         body = await self.enrolment(stranger, machine, await self.bootstrap_token())
         await done(stranger.post(f"{API}/agents/enrol", json=body))
         return machine
+
+    async def joined(self, machine: Machine, *networks: UUID) -> BusClient:
+        """A machine's connection, with a token for these networks; closed when the control plane ends."""
+        now = int(time.time())
+        token = jwt.user(
+            self.identity.key("machine"),
+            self.identity.public.account,
+            machine.key.public,
+            str(machine.id),
+            issued_at=now,
+            expires_at=now + 3600,
+            tags=[network_tag(network_id) for network_id in networks],
+        )
+        name = str(machine.id)
+        credentials = bus.Credentials(lambda: token, machine.key.sign, inbox(name), self.identity.tls())
+        client = await bus.connect(self.bus_url, name, credentials, insist=False)
+        self._stack.push_async_callback(client.close)
+        return client
 
 
 def fresh_machine(hostname: str) -> Machine:
