@@ -230,6 +230,10 @@ def test_sent_twice_it_is_made_once_and_back_makes_another(scene: Scene, opened:
     page.wait_for_url(re.compile("/networks/[0-9a-f-]{36}$"))
     expect(page.locator("#notices")).to_contain_text("Created another.")
     assert scene.get("/mesh-networks")["total"] == 2
+    scene.change("DELETE", f"/mesh-networks/{_id(scene, 'once')}")
+    again = page.request.post("/networks/new", headers=sent[0].all_headers(), data=sent[0].post_data)
+    assert again.status == 409
+    assert "its network was deleted since" in again.text()
 
 
 def test_the_list_is_true_after_going_back(scene: Scene, opened: Opened) -> None:
