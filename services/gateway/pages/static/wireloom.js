@@ -216,7 +216,7 @@ function retime() {
   for (const time of document.querySelectorAll("time[data-left]")) {
     const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
     const [unit, size] = STEPS.find(([, size]) => seconds >= size) ?? ["second", 1];
-    const count = Math.max(1, Math.floor(seconds / size));
+    const count = Math.max(1, Math.round(seconds / size));
     const text = seconds <= 0 ? time.dataset.left : `${count} ${unit}${count === 1 ? "" : "s"}`;
     if (time.textContent !== text) {
       time.textContent = text;
@@ -354,6 +354,9 @@ document.addEventListener("change", (event) => {
   }
   settle();
 });
+
+// Where the tabs do not all fit, the one that is open is in view.
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 settle();
 retime();
