@@ -12,7 +12,7 @@ from services.gateway.http.tunnel_schemas import TunnelPeer
 from services.gateway.http.tunnel_views import TunnelViews
 from services.gateway.pages.page import Visit
 
-_PATIENCE = 0.15
+_PATIENCE = 0.1
 """Seconds. What comes later shows when the page is brought up to date."""
 
 Place = tuple[UUID, UUID]
