@@ -67,7 +67,8 @@ def ago(time: datetime | None, now: datetime, never: str = "never") -> Markup:
 def left(time: datetime, now: datetime, over: str = "no time") -> Markup:
     """How long it is until then, which our script keeps saying anew: `9 minutes`; once it is past, `over`."""
     seconds, shown = (time - now).total_seconds(), f"{time:%Y-%m-%d %H:%M:%S} UTC"
-    text = over if seconds <= 0 else how_long_ago(max(seconds, 1)).removesuffix(" ago")
+    size, unit = next((step for step in _STEPS if seconds >= step[0]), _STEPS[-1])
+    text = over if seconds <= 0 else count(max(1, round(seconds / size)), unit)
     return Markup('<time data-left="{}" datetime="{}" title="{}">{}</time>').format(over, time.isoformat(), shown, text)
 
 
