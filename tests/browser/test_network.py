@@ -83,7 +83,7 @@ def test_overview_follows_what_happens(office: UUID, scene: Scene, opened: Opene
     scene.change("DELETE", f"/machines/{guest}")
 
 
-def test_a_pair_without_a_path_is_seen_at_once(scene: Scene, opened: Opened) -> None:
+def test_paths_are_followed_as_they_change(scene: Scene, opened: Opened) -> None:
     network = scene.network("apart", "10.40.0.0/24")
     one, two = scene.machine("one", network), scene.machine("two", network)
     scene.direct(network, one, two)
@@ -94,7 +94,16 @@ def test_a_pair_without_a_path_is_seen_at_once(scene: Scene, opened: Opened) -> 
     expect(page.locator("#attention")).to_contain_text(re.compile("no path to (one|two)"))
     expect(page.locator("#stat-paths")).to_contain_text(re.compile(r"1\s*down"))
     page.goto(f"/networks/{network}/machines")
-    expect(page.get_by_role("row", name="two")).to_contain_text("1 down")
+    row = page.get_by_role("row", name="two")
+    expect(row).to_contain_text("1 down")
+    three = scene.machine("three", network)
+    scene.direct(network, one, three)
+    scene.direct(network, two, three)
+    expect(row).to_contain_text("1 direct")
+    expect(row).to_contain_text("1 through three")
+    expect(row).not_to_contain_text("down")
+    scene.beat(two, leaving=True)
+    expect(row).to_contain_text("seen")
 
 
 def test_machines_are_searched_assigned_and_unassigned(office: UUID, scene: Scene, opened: Opened) -> None:
