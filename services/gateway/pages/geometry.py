@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def through(places: Sequence[Place], aside: float, label_part: float) -> tuple[s
     first, last = places[0], places[-1]
     x, y = last.x - first.x, last.y - first.y
     length = math.hypot(x, y) or 1.0
+    bow = aside / 60
     points = [complex(place.x, place.y) for place in places]
     points[1:-1] = [point + complex(-y, x) / length * aside for point in points[1:-1]]
     drawn, label = f"M{first.x:g} {first.y:g}", points[0]
@@ -105,7 +107,12 @@ def through(places: Sequence[Place], aside: float, label_part: float) -> tuple[s
         # Its direction at each place is that between the places around it; how far it keeps it depends on how near
         # the next one is, so that it makes no loops.
         reach = abs(there - here) / 3
-        c1, c2 = here + _unit(there - before) * reach, there - _unit(after - here) * reach
+        leave, arrive = _unit(there - before), _unit(after - here)
+        if here is padded[1]:
+            leave *= cmath.rect(1, bow)
+        if there is padded[-2]:
+            arrive *= cmath.rect(1, -bow)
+        c1, c2 = here + leave * reach, there - arrive * reach
         drawn += "C" + " ".join(f"{point.real:.1f} {point.imag:.1f}" for point in (c1, c2, there))
         t = label_part
         label = here * (1 - t) ** 3 + 3 * c1 * t * (1 - t) ** 2 + 3 * c2 * t**2 * (1 - t) + there * t**3
