@@ -8,14 +8,19 @@ from ipaddress import IPv4Address, IPv4Network
 from uuid import UUID
 
 import pytest
+from nats.aio.msg import Msg
 from playwright.sync_api import Page, expect
 
 from events.records import LinkState, RibRoute, RibState, SessionState, SpeakerState, VipHealth
+from events.subjects import ask
+from events.subjects import look as look_at
+from events.tunnels import Tunnel, TunnelPart, TunnelPeer
 from tests.browser.conftest import Opened
 from tests.browser.looking import assert_accessible, assert_fits, look
 from tests.browser.scene import Machine, Scene
 
 TABS = ("", "/endpoints", "/peers", "/routing", "/routes", "/vips", "/events")
+HOSTILE = "<img src=x onerror=alert(1)>"
 REFUSED = "Failed to load resource: the server responded with a status of 4"
 
 
@@ -38,6 +43,19 @@ def choose(page: Page, name: str) -> None:
     """Something in the machine's menu."""
     page.locator("#machine-menu > summary").click()
     page.locator("#machine-menu").get_by_role("button", name=name).click()
+
+
+async def tell_tunnels(machine: Machine, network_id: UUID, peer: Machine) -> None:
+    """Whoever looks at this machine's tunnels is told of a handshake with that peer."""
+
+    async def told(_: Msg) -> None:
+        peers = (TunnelPeer(machine_id=peer.id, handshake=12, rx_bytes=2_000_000, tx_bytes=4096),)
+        tunnel = Tunnel(network_id=network_id, interface="wl-1", peers=peers)
+        part = TunnelPart(boot_id=machine.boot, counter=machine.next(), tunnels=(tunnel,))
+        await machine.client.publish(ask(machine.id, "tunnels"), part.model_dump_json().encode())
+
+    await machine.client.subscribe(look_at(machine.id), cb=told)
+    await machine.client.flush()
 
 
 def forgive(faults: list[str]) -> None:
@@ -130,27 +148,31 @@ def test_endpoints_and_who_saw_them(scene: Scene, opened: Opened, office: UUID, 
     expect(seen).to_contain_text("private")
     expect(seen).to_contain_text("web-1")
     expect(seen).to_contain_text("5 ms")
-    expect(card.get_by_role("row", name="198.51.100.4:51820")).to_contain_text("nobody reaches it here")
+    expect(card.get_by_role("row", name="198.51.100.4:51820")).to_contain_text("Nobody reaches it here")
     expect(card.get_by_role("row", name="198.51.100.4:40001")).to_contain_text("mapped port")
     expect(card.get_by_role("row", name="100.64.3.2")).to_contain_text("carrier NAT")
     look(page, "machine-endpoints")
     assert_accessible(page)
-    tried = (("10.0.0.7:51820", "no answer"),)
+    tried = (("10.0.0.7:51820", HOSTILE),)
     scene.report(web, office, LinkState(peer_id=db.id, state="unreachable", tried=tried))
     expect(seen).to_contain_text("1 peer tried in vain")
     seen.get_by_role("button", name="1 peer tried in vain").click()
-    expect(page.get_by_role("dialog")).to_contain_text("no answer")
+    expect(page.get_by_role("dialog")).to_contain_text(HOSTILE)
 
 
 def test_peers(scene: Scene, opened: Opened, office: UUID, db: Machine, web: Machine) -> None:
     scene.direct(office, db, web, rtt=10)
     lost = scene.machine("lost-1", office, online=False)
     scene.apart(office, db, lost)
+    scene.do(tell_tunnels(db, office, web))
+    scene.beat(db)
     page = opened()
     page.goto(f"/machines/{db.id}/peers")
     row = page.get_by_role("row", name="web-1")
     expect(row).to_contain_text("direct")
     expect(row).to_contain_text("10 ms")
+    expect(row).to_contain_text("2.0 MB")
+    expect(row).to_contain_text("4.1 kB")
     expect(page.get_by_role("row", name="lost-1")).to_contain_text("down")
     expect(row.get_by_role("link", name="direct")).to_have_attribute(
         "href", f"/networks/{office}/paths/{db.id}/{web.id}"
@@ -189,12 +211,12 @@ def test_routing(scene: Scene, opened: Opened, office: UUID, db: Machine, web: M
         db,
         office,
         SpeakerState(state="running", version="2.0.12", since=since, announced=prefixes),
-        SessionState(peer_id=web.id, purpose="mesh", state="established", since=since, imported=3, exported=1),
+        SessionState(peer_id=web.id, purpose="mesh", state="active", since=since, imported=3, error=HOSTILE),
         RibState(part=0, parts=1, total=1, routes=(route,)),
     )
     expect(page.locator("#speakers")).to_contain_text("running")
     expect(page.locator("#speakers")).to_contain_text("10.20.0.0/16")
-    expect(page.locator("#sessions").get_by_role("row", name="web-1")).to_contain_text("established")
+    expect(page.locator("#sessions").get_by_role("row", name="web-1")).to_contain_text(HOSTILE)
     expect(page.locator("#rib").get_by_role("row", name="10.30.0.0/16")).to_contain_text("65000:100")
     look(page, "machine-routing")
     assert_accessible(page)
@@ -258,10 +280,10 @@ def test_virtual_ips(scene: Scene, opened: Opened, faults: list[str], office: UU
     expect(row).to_contain_text("not reported")
     vip_id = UUID(scene.get("/vips")["items"][0]["uuid"])
     now = datetime.now(UTC)
-    health = VipHealth(vip_id=vip_id, healthy=False, since=now, reason="status 500")
+    health = VipHealth(vip_id=vip_id, healthy=False, since=now, reason=HOSTILE)
     scene.report_bgp(db, office, SpeakerState(state="running", since=now, vips=(health,)))
     expect(row).to_contain_text("unhealthy")
-    expect(row).to_contain_text("status 500")
+    expect(row).to_contain_text(HOSTILE)
     look(page, "machine-vips")
     assert_accessible(page)
     row.get_by_role("switch").click()

@@ -91,6 +91,7 @@ def some_networks(visit: Visit, uuid: UUID, tab: str, start: int) -> tuple[tuple
     """Some of the networks that a machine is in, and what a tab needs to page through all. Raises `NotFoundError`."""
     visit.gateway.mirror.machine(uuid)
     network_ids = visit.gateway.mirror.networks_of(uuid)
+    start = start if 0 < start < len(network_ids) else 0
     page, here = network_ids[start : start + NETWORKS], f"/machines/{uuid}/{tab}"
     more = start + NETWORKS < len(network_ids)
     paging = {
@@ -106,7 +107,7 @@ def some_networks(visit: Visit, uuid: UUID, tab: str, start: int) -> tuple[tuple
 async def show_networks(visit: Visiting, uuid: UUID, start: int = 0) -> Response:
     """Its place in each of its networks."""
     gateway = visit.gateway
-    network_ids, paging = some_networks(visit, uuid, "network", max(0, start))
+    network_ids, paging = some_networks(visit, uuid, "network", start)
     found = []
     for network_id in network_ids:
         network, record = gateway.mirror.network(network_id)

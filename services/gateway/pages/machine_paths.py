@@ -35,7 +35,7 @@ Search = Annotated[str, Query(max_length=200)]
 async def show_endpoints(visit: Visiting, uuid: UUID, start: int = 0) -> Response:
     """Where it may be reached, and who says so."""
     gateway = visit.gateway
-    network_ids, paging = some_networks(visit, uuid, "endpoints", max(0, start))
+    network_ids, paging = some_networks(visit, uuid, "endpoints", start)
     places = []
     for network_id in network_ids:
         network, record = gateway.mirror.network(network_id)

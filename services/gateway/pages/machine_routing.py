@@ -32,7 +32,7 @@ async def show_routing(
     """Its speaker in each network, and of one of them the sessions and routes."""
     gateway = visit.gateway
     mirror, tracks = gateway.mirror, gateway.tracks
-    network_ids, paging = some_networks(visit, uuid, "routing", max(0, start))
+    network_ids, paging = some_networks(visit, uuid, "routing", start)
     views = BgpViews(mirror, tracks.bgp, gateway.presence, gateway.now())
     speakers = [views.speaker(item, uuid, tracks.plan(item)) for item in network_ids]
     chosen = next((item for item in mirror.networks_of(uuid) if str(item) == network), None)
