@@ -211,7 +211,7 @@ def test_hundreds_of_machines(networks: list[UUID], scene: Scene, opened: Opened
     for path in _PATHS:
         many = _seconds(page, path)
         print(f"{path}: {_FEW} machines {few[path] * 1000:.0f} ms, {_FEW + _MANY} {many * 1000:.0f} ms")
-        assert many <= 3 * few[path] + 0.03, path
+        assert many <= 3 * few[path] + 0.1, path
     _visit(page, "/machines")
     expect(page.get_by_role("row")).to_have_count(51)
     expect(page.locator(".pages")).to_contain_text("50 of 364 machines")
