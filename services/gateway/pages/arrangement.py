@@ -69,6 +69,10 @@ def _unreached(members: Sequence[UUID], ways: Iterable[Way]) -> dict[UUID, froze
     return {each: frozenset(gone if each in gone else apart[each] - gone) for each in members}
 
 
+def _role(part: str) -> Role:
+    return next((role for role, mark in _MARKS.items() if mark and part.startswith(mark)), "mixed")
+
+
 def written(groups: Iterable[Group], addresses: Mapping[UUID, int]) -> str:
     """An order, for the browser to keep: groups of addresses."""
     return "_".join(_MARKS[group.role] + ".".join(f"{addresses[each]:x}" for each in group.members) for group in groups)
@@ -80,7 +84,7 @@ def kept(text: str, addresses: Mapping[UUID, int]) -> tuple[Group, ...]:
     at = {f"{address:x}": machine_id for machine_id, address in addresses.items()}
     groups: list[Group] = []
     for part in text[:_LONGEST].split("_"):
-        role = next((role for role, mark in _MARKS.items() if mark and part.startswith(mark)), "mixed")
+        role = _role(part)
         found = (at.pop(each, None) for each in part.removeprefix(_MARKS[role]).split("."))
         if known := tuple(each for each in found if each is not None):
             groups.append(Group(known, role))

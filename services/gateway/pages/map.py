@@ -41,6 +41,11 @@ _TOLD = 5
 
 _DOT = Box(9, 9, is_round=True)
 _MIDDLE, _FAR, _TOWARDS = Place(0, 0), 180, 0.08
+"""Who is further from the middle than that is on the ring; lines that go through it pass it a little nearer."""
+
+_CLEAR = 12
+"""So far from a machine a line passes that leads around it."""
+
 LONGEST = 18
 """So many characters of a hostname are shown."""
 
@@ -183,7 +188,7 @@ def whole(sights: Sights, groups: Sequence[Group]) -> Picture:
     rays = _rays(lines) if sights.chosen is None else {}
     ordered = sorted(places, key=lambda each: (each in inside, places[each].turn))
     return Picture(
-        view=_view(ring, box, places.values()),
+        view=_view(box, places.values()),
         box=box,
         spots=tuple(sights.spot(each, places[each], rays.get(each, ()), is_inner=each in inside) for each in ordered),
         lines=tuple(line for line in lines if not merges or (line.kind in ("transit", "none") and not line.is_lost)),
@@ -209,12 +214,13 @@ def _ring(size: int, box: Box) -> Ring:
     return Ring(0, 0, 290 if size <= 2 else 350 if size <= 4 else 390, 160 if size <= 4 else 210 if size <= 8 else 265)
 
 
-def _view(ring: Ring, box: Box, places: Collection[Place]) -> str:
-    """What machines need, and as much to the left as to the right."""
+def _view(box: Box, places: Collection[Place]) -> str:
+    """What machines and their grounds need, and as much to the left as to the right."""
     if box.is_round:
         return "-500 -400 1000 800"
-    top, bottom = min(place.y for place in places) - 90, max(place.y for place in places) + 90
-    return f"-500 {top:g} 1000 {bottom - top:g}"
+    top, bottom = min(place.y for place in places) - 85, max(place.y for place in places) + 85
+    side = max(360.0, max(abs(place.x) for place in places) + box.width + 60)
+    return f"{-side:g} {top:g} {2 * side:g} {bottom - top:g}"
 
 
 def line_of(sights: Sights, way: Way, places: Mapping[UUID, Place], box: Box) -> Line:
@@ -222,12 +228,17 @@ def line_of(sights: Sights, way: Way, places: Mapping[UUID, Place], box: Box) ->
     named = [each for each in (way.ways[0] if way.ways else ()) if each in places]
     via = [between(places[each], _MIDDLE, _TOWARDS) if _is_far(places[each]) else places[each] for each in named]
     stops = [places[way.machine_id], *via, places[way.peer_id]]
+    aside = 6.0 if box.is_round else 18.0
     if sights.chosen == way.peer_id:
         stops.reverse()  # a machine's lines are furthest from each other at their other ends, where labels are
-    begin, end = edge(box, stops[0], stops[1]), edge(box, stops[-1], stops[-2])
+        aside = -aside
     part = 0.5 if sights.chosen is None else 0.74
-    if via:
-        drawn, at = through([begin, *stops[1:-1], end], 6.0 if box.is_round else 18.0, part)
+    if not via and (around := _around(stops[0], stops[1], places.values(), box)) is not None:
+        stops.insert(1, around)
+        aside = 0.0
+    begin, end = edge(box, stops[0], stops[1]), edge(box, stops[-1], stops[-2])
+    if len(stops) > 2:
+        drawn, at = through([begin, *stops[1:-1], end], aside, part)
     else:
         drawn, at = straight(begin, end), between(begin, end, part if len(sights.machines) != 4 else 0.36)
     return Line(
@@ -242,6 +253,24 @@ def line_of(sights: Sights, way: Way, places: Mapping[UUID, Place], box: Box) ->
         is_lost=way.kind == "none"
         and not all(sights.machines[each].is_online for each in (way.machine_id, way.peer_id)),
     )
+
+
+def _around(one: Place, other: Place, places: Iterable[Place], box: Box) -> Place | None:
+    """Past which point a line leads that would else lead behind a machine inside the ring; None where none is in its
+    way."""
+    if (other.x, other.y) < (one.x, one.y):
+        one, other = other, one  # the same line from both ends
+    along = complex(other.x - one.x, other.y - one.y)
+    for place in places:
+        if _is_far(place) or place in (one, other):
+            continue
+        offset = complex(place.x - one.x, place.y - one.y) / along
+        normal = along * 1j / abs(along)
+        room = box.width if box.is_round else abs(normal.real) * box.width + abs(normal.imag) * box.height
+        if 0 < offset.real < 1 and abs(offset.imag) * abs(along) < room:
+            point = complex(place.x, place.y) + normal * (room + _CLEAR)
+            return Place(round(point.real, 1), round(point.imag, 1))
+    return None
 
 
 def _is_far(place: Place) -> bool:
