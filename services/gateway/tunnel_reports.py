@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from events.errors import RateLimitedError
-from events.tunnels import MAX_PARTS, Tunnel, TunnelPart, TunnelPeer
+from events.tunnels import APART, MAX_PARTS, Tunnel, TunnelPart, TunnelPeer
 from services.gateway.mirror import Mirror
 
 FRESH_FOR = 5.0
@@ -26,7 +26,7 @@ WANTED_FOR = 3.0
 """Seconds after a hint in which what the machine tells is read."""
 
 MOST_READ = 2 * MAX_PARTS
-"""So many parts of a machine are read after a hint."""
+"""So many parts of a machine are read in `APART` seconds: two reports' at most."""
 
 MOST_ASKED = 64
 """So many machines may owe an answer at once."""
@@ -60,6 +60,8 @@ class _Asked:
     """A machine that owes an answer, and what it has told so far."""
 
     hinted: float
+    reading: float
+    """Since when what was read counts."""
     read: int = 0
     first: TunnelPart | None = None
     parts: dict[int, tuple[Tunnel, ...]] = field(default_factory=dict)
@@ -85,23 +87,27 @@ class TunnelReports:
                 raise RateLimitedError(
                     f"The tunnels of {MOST_ASKED} machines are being asked for at this moment.", hint="Wait a second."
                 )
-            self._asked[machine_id] = _Asked(now)
+            self._asked[machine_id] = _Asked(now, now)
             return True
         if now - asked.hinted < HINT_APART:
             return False
-        asked.hinted, asked.read = now, 0
+        asked.hinted = now
         return True
 
     def wants(self, machine_id: UUID, now: float) -> bool:
         """Whether to read what a machine tells; it counts as read then."""
         asked = self._asked.get(machine_id)
-        if asked is None or now - asked.hinted > WANTED_FOR or asked.read >= MOST_READ:
+        if asked is None or now - asked.hinted > WANTED_FOR:
+            return False
+        if now - asked.reading >= APART:
+            asked.reading, asked.read = now, 0
+        if asked.read >= MOST_READ:
             return False
         asked.read += 1
         return True
 
     def refuse(self, machine_id: UUID) -> None:
-        """What a machine told cannot be read: nothing more is, until it is hinted at again."""
+        """What a machine told cannot be read: nothing more is, for `APART` seconds."""
         if (asked := self._asked.get(machine_id)) is not None:
             asked.read = MOST_READ
 
