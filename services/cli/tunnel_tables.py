@@ -29,7 +29,7 @@ _THOUSAND = 1000
 def tunnel_title(tunnel: Json) -> Text:
     """A machine's interface in one network."""
     port = f"UDP port {tunnel['listen_port']}" if tunnel["listen_port"] else ""
-    mtu = f"MTU {tunnel['mtu']:,}" if tunnel["mtu"] else ""
+    mtu = f"MTU {tunnel['mtu']}" if tunnel["mtu"] else ""
     driver = one_line("kernel WireGuard" if tunnel["backend"] == "kernel" else tunnel["backend"])
     facts = [fact for fact in (tunnel["interface"], tunnel["wg_ip_address"], port, mtu, driver) if fact]
     style = "green" if tunnel["state"] == "up" else "red"
