@@ -26,6 +26,7 @@ from events.records import (
 )
 from events.subjects import live_of, machine_info
 from events.trust.signing import SIGNATURE_HEADER, Ring
+from events.tunnels import TunnelPart
 from tests.support.state_model import StateModel
 
 
@@ -40,6 +41,7 @@ class FakeGateway:
         self.beats: list[tuple[UUID, Heartbeat]] = []
         self.reports: list[tuple[UUID, ReachRequest]] = []
         self.bgp_reports: list[tuple[UUID, BgpRequest]] = []
+        self.tunnels: list[tuple[UUID, TunnelPart]] = []
         self.asked: list[tuple[str, UUID]] = []
         self.refusal: WireloomError | None = None
         """What every request but sync is refused with."""
@@ -92,6 +94,9 @@ class FakeGateway:
         if verb == "ring":
             assert self.ring is not None
             await message.respond(self.ring.model_dump_json().encode())
+            return
+        if verb == "tunnels":
+            self.tunnels.append((machine_id, TunnelPart.model_validate_json(message.data)))
             return
         if self.refusal is not None:
             await refuse(message, self.refusal)
