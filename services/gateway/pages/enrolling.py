@@ -92,6 +92,7 @@ async def make(visit: Visiting, form: Annotated[Wish, Form()]) -> Response:
 @router.get("/tokens", dependencies=[OPERATOR])
 async def list_tokens(visit: Visiting, after: Annotated[str | None, Query(max_length=1000)] = None) -> Response:
     """The bootstrap tokens that still count, the newest first."""
+    admission_of(visit.gateway)
     gateway, now = visit.gateway, visit.gateway.now()
     access = gateway.mirror.access
     rows = [(sortable(each.created_at), each.token_id) for each in usable_tokens(gateway)]
