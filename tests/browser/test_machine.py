@@ -346,6 +346,20 @@ def test_one_that_is_assigned_is_deleted_only_if_one_says_so(
     page.wait_for_url("**/machines")
 
 
+def test_many_peers_come_page_by_page(scene: Scene, opened: Opened) -> None:
+    crowd = scene.network("crowd", "10.77.0.0/16")
+    first, *_ = scene.machines(60, crowd)
+    page = opened("viewer")
+    page.goto(f"/machines/{first}/peers")
+    expect(page.locator("#peers")).to_contain_text("59 peers")
+    expect(page.locator("#peers tbody tr")).to_have_count(50)
+    page.get_by_role("link", name="Next page").click()
+    expect(page.locator("#peers tbody tr")).to_have_count(9)
+    page.get_by_role("link", name="First page").click()
+    page.get_by_label("Search by hostname or mesh address").fill("10.77.0.60")
+    expect(page.locator("#peers tbody tr")).to_have_count(1)
+
+
 def test_viewers_see_no_buttons_and_a_phone_shows_all(opened: Opened, office: UUID, db: Machine, web: Machine) -> None:
     page = opened("viewer", phone=True)
     for tab in TABS:
