@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
 from agent.keys import throwaway_public_key
@@ -72,7 +70,7 @@ def test_since_when_a_key_is_announced() -> None:
     keys = [history.announce(network, machine) for _ in range(3)]
     said = [event for event in reversed(history.events) if isinstance(event, MembershipRegistered)]
     again = said[0].model_copy(update={"time": said[0].time + (said[0].time - said[1].time)})
-    newest_first = [cast(MembershipRegistered, again), *said]
+    newest_first = [again, *said]
     assert age_of(newest_first, keys[2], is_all=False) == KeyAge(said[0].time), "other endpoints are no other key"
     assert age_of(newest_first, keys[1], is_all=True) == KeyAge(said[1].time), "a newer key is announced already"
     assert age_of(said[:1], keys[2], is_all=False) == KeyAge(said[0].time, is_older=True)
