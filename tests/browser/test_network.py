@@ -304,14 +304,15 @@ def test_works_on_a_phone(office: UUID, opened: Opened) -> None:
 
 def test_a_network_of_2000_machines_stays_fast(scene: Scene, opened: Opened) -> None:
     network = scene.network("large", "10.200.0.0/16")
-    scene.machines(2000, network)
+    for _ in range(4):
+        scene.machines(500, network)
     page = opened()
     for tab in TABS:
         took = min(_seconds(page, f"/networks/{network}{tab}") for _ in range(3))
         look(page, f"network-large{tab.replace('/', '-') or '-overview'}")
         assert took < 0.5, f"{tab or 'overview'} took {took:.2f} s"
-    page.goto(f"/networks/{network}/machines?search=host-0199")
-    expect(page.locator("#members tbody tr")).to_have_count(10)
+    page.goto(f"/networks/{network}/machines?search=host-0049")
+    expect(page.locator("#results .pages")).to_contain_text("of 40 machines")
 
 
 def _seconds(page: Page, address: str) -> float:

@@ -75,7 +75,11 @@ async def overview(visit: Visiting, uuid: UUID) -> Response:
 async def list_events(visit: Visiting, uuid: UUID, before: int | None = None) -> Response:
     """What happened in a network, newest first."""
     gateway, path = visit.gateway, f"/networks/{uuid}/events"
-    stretch = await history.newest_first(gateway.client, before, _EVENTS, history.about(uuid, None))
+    client, wanted = gateway.client, history.about(uuid, None)
+    if before is None:
+        stretch = await gateway.recent.newest(client, _EVENTS, wanted)
+    else:
+        stretch = await history.newest_first(client, before, _EVENTS, wanted)
     return visit.page(
         "network_events.html",
         **head_of(visit, uuid, "events"),
