@@ -30,14 +30,14 @@ from events.errors import AgentSilentError, UnavailableError, WireloomError
 from events.subjects import look
 from events.tunnels import TunnelPart
 from services.gateway.follower import Follower
-from services.gateway.presence import Presence
+from services.gateway.presence import ONLINE_FOR, Presence
 from services.gateway.tunnel_reports import FRESH_FOR, HINT_APART, Report, TunnelReports
 
 PATIENCE = 2.0
 """Seconds that an agent has to answer."""
 
 BRIEFLY = 0.5
-"""The same, of a machine that counts as offline: a gateway that has just started may not have heard of it yet."""
+"""The same, of a machine that counts as offline. A gateway that has just started has not heard of all that are not."""
 
 _HINT_AGAIN = 1.1 * HINT_APART
 
@@ -52,6 +52,7 @@ class Tunnels:
         self._presence = presence
         self._secured = secured
         self._reports = TunnelReports()
+        self._started = datetime.now(UTC)
         self._waiting: dict[UUID, set[asyncio.Future[Report]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -70,17 +71,17 @@ class Tunnels:
         return report.among_members(machine_id, self._follower.mirror)
 
     async def _asked(self, machine_id: UUID) -> Report:
-        is_online = self._presence.is_online(machine_id, datetime.now(UTC))
+        patience = self._patience(machine_id)
         heard: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(machine_id, set()).add(heard)
         try:
-            async with asyncio.timeout(PATIENCE if is_online else BRIEFLY):
+            async with asyncio.timeout(patience):
                 while not heard.done():
                     await self._hint(machine_id)
                     await asyncio.wait({heard}, timeout=_HINT_AGAIN)
             return heard.result()
         except TimeoutError:
-            raise self._silent(machine_id) from None
+            raise self._silent(machine_id, patience) from None
         finally:
             waiting = self._waiting[machine_id]
             waiting.discard(heard)
@@ -141,12 +142,17 @@ class Tunnels:
         identity = self._follower.mirror.access.identity(machine_id)
         return identity is not None and identity.revoked_at is not None
 
-    def _silent(self, machine_id: UUID) -> AgentSilentError:
+    def _patience(self, machine_id: UUID) -> float:
+        now, seen = datetime.now(UTC), self._presence.last_seen_at(machine_id)
+        is_offline = seen is not None or now - self._started > ONLINE_FOR
+        return BRIEFLY if is_offline and not self._presence.is_online(machine_id, now) else PATIENCE
+
+    def _silent(self, machine_id: UUID, patience: float) -> AgentSilentError:
         _, record = self._follower.mirror.machine(machine_id)
         seen, now = self._presence.last_seen_at(machine_id), datetime.now(UTC)
         if self._presence.is_online(machine_id, now):
             return AgentSilentError(
-                f"{record.hostname} is online, but its agent does not answer within {PATIENCE:g} s: it was last seen "
+                f"{record.hostname} is online, but its agent did not answer within {patience:g} s: it was last seen "
                 f"{_in_utc(seen)}.",
                 hint="Try again. If it never answers, its agent may be older than this control plane: update it.",
             )
