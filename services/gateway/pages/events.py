@@ -45,7 +45,7 @@ async def list_events(visit: Visiting, asked: Annotated[Asked, Query()]) -> Resp
     mirror = visit.gateway.mirror
     filters = read(asked, mirror)
     if filters.faults:
-        return _page(visit, asked, filters, Stretch([], None, 0), status=422)
+        return _page(visit, asked, filters, Stretch([], None, visit.gateway.follower.position), status=422)
     if not is_plain(asked, visit.request.url.query):
         return RedirectResponse(filters.address(before=asked.before, after=asked.after), 303)
     wanted, client = filters.wanted(mirror), visit.gateway.client

@@ -28,6 +28,23 @@ function remembered() {
   return text ? { "X-Remembered": text } : {};
 }
 
+// Whatever comes or goes above what one reads does not move it; at the top of a page what is new comes into sight.
+function readingPlace() {
+  const places = [];
+  for (const each of scrollY > 0 ? document.querySelectorAll("main [id]") : []) {
+    const box = each.getBoundingClientRect();
+    if (box.height > 0 && box.top >= 0 && box.top < innerHeight) {
+      places.push([each, box.top]);
+    }
+  }
+  return () => {
+    const [place, top] = places.find(([each]) => each.isConnected && each.getBoundingClientRect().height > 0) ?? [];
+    if (place) {
+      scrollBy({ top: place.getBoundingClientRect().top - top, behavior: "instant" });
+    }
+  };
+}
+
 async function refresh() {
   if (refreshing) {
     again = true;
@@ -46,7 +63,9 @@ async function refresh() {
     if (main && location.href === shown) {
       document.title = fresh.title;
       const focused = document.querySelector("main").contains(document.activeElement);
+      const stayWhereOneReads = readingPlace();
       Idiomorph.morph(document.querySelector("main"), main, keeping);
+      stayWhereOneReads();
       if (focused && document.activeElement === body) {
         document.querySelector("main").focus(); // What had the focus is gone.
       }
