@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    Request,
+    StorageState,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.scene import CHROMIUM, Scene, scene_in
 
@@ -43,6 +52,12 @@ def tokens(scene: Scene) -> dict[str, str]:
     return {role: scene.token(role) for role in ("viewer", "operator", "admin")}
 
 
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, StorageState]:
+    """What a browser keeps in which somebody with a role has signed in, so that not every test must do that."""
+    return {}
+
+
 @pytest.fixture
 def faults() -> list[str]:
     """What browsers complained of. A test that expects something takes it out."""
@@ -50,7 +65,9 @@ def faults() -> list[str]:
 
 
 @pytest.fixture
-def opened(browser: Browser, scene: Scene, tokens: dict[str, str], faults: list[str]) -> Iterator[Opened]:
+def opened(
+    browser: Browser, scene: Scene, tokens: dict[str, str], sessions: dict[str, StorageState], faults: list[str]
+) -> Iterator[Opened]:
     contexts = []
 
     def open_page(role: str | None = "operator", *, phone: bool = False, theme: str = "light") -> Page:
@@ -60,16 +77,20 @@ def opened(browser: Browser, scene: Scene, tokens: dict[str, str], faults: list[
             color_scheme=theme,  # type: ignore[arg-type]
             viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 860},
             has_touch=phone,
+            storage_state=sessions.get(role or ""),
         )
         contexts.append(context)
         context.set_default_timeout(10_000)
         page = context.new_page()
         watch(page, urlsplit(scene.url).netloc, faults)
-        if role is not None:
+        if role in sessions:
+            page.goto("/networks")
+        elif role is not None:
             page.goto("/sign-in")
             page.get_by_label("API token").fill(tokens[role])
             page.get_by_role("button", name="Sign in").click()
             page.wait_for_url("**/networks")
+            sessions[role] = context.storage_state()
         return page
 
     yield open_page
