@@ -18,10 +18,18 @@ PUBLIC = {
     ("POST", "/api/v1/agents/enrol"),
     ("POST", "/api/v1/agents/renew"),
     ("POST", "/api/v1/session"),
+    ("GET", "/sign-in"),
+    ("POST", "/sign-in"),
+    ("GET", "/static/{digest}/{name:path}"),
 }
 """All that those may call who have not shown who they are."""
 
-OWN = {("POST", "/api/v1/tokens"), ("DELETE", "/api/v1/tokens/{uuid}"), ("DELETE", "/api/v1/session")}
+OWN = {
+    ("POST", "/api/v1/tokens"),
+    ("DELETE", "/api/v1/tokens/{uuid}"),
+    ("DELETE", "/api/v1/session"),
+    ("POST", "/sign-out"),
+}
 """What everybody may change: his own."""
 
 
@@ -35,6 +43,8 @@ def test_every_route_says_whom_it_lets_in() -> None:
             assert role == "admin", path
         elif path.startswith("/api/v1/bootstrap-tokens"):
             assert role == "operator", path
+        elif method == "GET" and not path.startswith("/api/"):
+            assert role in {"viewer", "operator"}, path  # a dialog is for those who may do what it asks for
         elif method == "GET" or (method, path) in OWN:
             assert role == "viewer", path
         else:
