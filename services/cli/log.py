@@ -34,6 +34,14 @@ def log(
     machine: Annotated[
         str | None, typer.Option("--machine", "-m", metavar="HOSTNAME|UUID", help="Only about this machine.")
     ] = None,
+    actor: Annotated[
+        str | None, typer.Option("--actor", "-a", metavar="NAME", help="Only by this account, machine or program.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", "-k", help="Only of this kind; may be given several times.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only from then on, as 2026-05-04T08:30Z.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only from before then.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the newest, or with --after the next.")] = 50,
     after: Annotated[int | None, typer.Option(min=0, help="Only those after this position in the log.")] = None,
     url: Url = None,
@@ -41,7 +49,9 @@ def log(
 ) -> None:
     """Show the events, oldest first: when, who, what. They are never changed or removed."""
     with opened(context, url, as_json) as session:
+        given = {"actor": actor, "kind": kind or None, "since": since, "until": until}
         filters = _filters(session.api, network, machine)
+        filters |= {name: value for name, value in given.items() if value is not None}
         end = session.api.get(EVENTS, limit=1)["last_sequence"] if follow else 0
         events = _past(session.api, limit, after, filters)
         if follow:

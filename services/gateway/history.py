@@ -61,11 +61,6 @@ class Stretch:
     """How many places of the log were looked through."""
 
 
-def about(network_id: UUID | None, machine_id: UUID | None) -> Wanted:
-    """The events about this network and this machine; None stands for any."""
-    return Wanted(network_id, machine_id)
-
-
 def names_in(events: list[LoggedEvent], known: NameOf) -> NameOf:
     """`known`, and for what it does not know the names that these events tell."""
     told: dict[UUID, str] = {}
@@ -148,6 +143,12 @@ class Recent:
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[Wanted, int], Stretch] = OrderedDict()
+
+    async def page(self, client: Client, before: int | None, limit: int, wanted: Wanted) -> Stretch:
+        """As `newest_first`. Raises like that."""
+        if before is None:
+            return await self.newest(client, limit, wanted)
+        return await newest_first(client, before, limit, wanted)
 
     async def newest(self, client: Client, limit: int, wanted: Wanted) -> Stretch:
         """As `newest_first` from the log's end. Raises like that."""

@@ -262,6 +262,38 @@ async def test_events_in_words(http: httpx2.AsyncClient) -> None:
     await refusal(http.get(EVENTS, params={"after": 1, "before": 2}), 422)
 
 
+async def test_events_by_actor_kind_and_time(http: httpx2.AsyncClient) -> None:
+    for number, who in enumerate(("cli:alice", "cli:bob")):
+        body = {"name": f"n-{number}", "network_cidr": f"10.{number}.0.0/24"}
+        await done(http.post(NETWORKS, json=body, headers={"X-Wireloom-Actor": who}))
+    await register_machine(http, "db-1")
+
+    async def found(**query: Any) -> list[str]:
+        items = (await done(http.get(EVENTS, params=query)))["items"]
+        assert (await done(http.get(EVENTS, params=query | {"after": 0})))["items"] == items[::-1]
+        return [item["text"] for item in items]
+
+    first, second, third = (await found())[::-1]
+    assert await found(actor="alice") == [first]
+    assert await found(actor="CLI:Bob") == [second]
+    assert await found(actor="cli") == []
+    assert await found(kind="network.created") == [second, first]
+    assert await found(kind=["network.created", "machine.registered"]) == [third, second, first]
+    time = (await done(http.get(EVENTS, params={"actor": "bob"})))["items"][0]["time"]
+    assert await found(since=time) == [third, second]
+    assert await found(until=time) == [first]
+    assert await found(since=time, until=time) == []
+    assert await found(since="2100-01-01T00:00:00Z") == await found(until="2000-01-01T00:00:00+02:00") == []
+    for query in ({"kind": "network"}, {"since": "soon"}, {"actor": ""}):
+        await refusal(http.get(EVENTS, params=query), 422)
+    async with http.stream(
+        "GET", f"{EVENTS}/stream", params={"after": 0, "actor": "bob", "kind": "network.created"}
+    ) as response:
+        events = httpx2.EventSource(response).__aiter__()
+        assert orjson.loads((await anext(events)).data)["text"] == second
+        await events.aclose()
+
+
 async def test_the_event_stream_goes_on_where_it_was(http: httpx2.AsyncClient) -> None:
     await register_machine(http, "db-1")
     async with http.stream("GET", f"{EVENTS}/stream", params={"after": 0}) as response:

@@ -343,6 +343,14 @@ def test_the_log_of_what_was_deleted_is_found_by_uuid(wireloom: Callable[..., Re
     assert gateway.requests[-1].url.params["network"] == gone
 
 
+def test_the_log_is_filtered_by_actor_kind_and_time(wireloom: Callable[..., Result], gateway: Gateway) -> None:
+    kinds = ("-k", "network.created", "--kind", "network.deleted")
+    assert wireloom("log", "--actor", "alice", *kinds, "--since", "2026-05-04T08:30Z").exit_code == 0
+    asked = gateway.requests[-1].url.params
+    assert asked.get_list("kind") == ["network.created", "network.deleted"]
+    assert (asked["actor"], asked["since"], "until" in asked) == ("alice", "2026-05-04T08:30Z", False)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

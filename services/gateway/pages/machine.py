@@ -15,13 +15,13 @@ from events.commands import Command
 from events.errors import WireloomError
 from events.interfaces import interface_name
 from events.records import MembershipRecord, NetworkRecord, PeerRecord
-from services.gateway import history
 from services.gateway.http.guard import VIEWER
 from services.gateway.http.views import machine_view
 from services.gateway.key_ages import KeyAge
 from services.gateway.pages.lines import lines_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.receipts import revocation_of
+from services.gateway.wanted import Wanted
 
 router = APIRouter(prefix="/machines/{uuid}", route_class=PageRoute, include_in_schema=False)
 
@@ -123,7 +123,7 @@ async def show_events(visit: Visiting, uuid: UUID, before: int | None = None) ->
     """What happened to it."""
     gateway = visit.gateway
     gateway.mirror.machine(uuid)
-    stretch = await history.newest_first(gateway.client, before, _EVENTS, history.about(None, uuid))
+    stretch = await gateway.recent.page(gateway.client, before, _EVENTS, Wanted(machine=uuid))
     here = f"/machines/{uuid}/events"
     return tab_page(
         visit,

@@ -16,7 +16,6 @@ from starlette.responses import Response
 from events.cidr import capacity
 from events.commands import RenameNetwork, SetDefaultNetwork, SetRouteReflectorMode
 from events.errors import WireloomError
-from services.gateway import history
 from services.gateway.http.bgp_views import BgpViews
 from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import OPERATOR, VIEWER
@@ -26,6 +25,7 @@ from services.gateway.pages.events import newest
 from services.gateway.pages.lines import lines_of
 from services.gateway.pages.page import PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.tally import Concern, concerns, tally
+from services.gateway.wanted import Wanted
 
 router = APIRouter(prefix="/networks/{uuid}", route_class=PageRoute, include_in_schema=False)
 
@@ -75,11 +75,7 @@ async def overview(visit: Visiting, uuid: UUID) -> Response:
 async def list_events(visit: Visiting, uuid: UUID, before: int | None = None) -> Response:
     """What happened in a network, newest first."""
     gateway, path = visit.gateway, f"/networks/{uuid}/events"
-    client, wanted = gateway.client, history.about(uuid, None)
-    if before is None:
-        stretch = await gateway.recent.newest(client, _EVENTS, wanted)
-    else:
-        stretch = await history.newest_first(client, before, _EVENTS, wanted)
+    stretch = await gateway.recent.page(gateway.client, before, _EVENTS, Wanted(network=uuid))
     return visit.page(
         "network_events.html",
         **head_of(visit, uuid, "events"),
