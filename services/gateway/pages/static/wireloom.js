@@ -58,8 +58,20 @@ async function refresh() {
       location.assign(answer.headers.get("HX-Redirect"));
       return;
     }
+    if (answer.status === 429 || answer.status >= 500) {
+      retry();
+      return;
+    }
+    failures = 0;
+    if (source?.readyState === EventSource.OPEN) {
+      body.dataset.live = "yes";
+    }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const main = fresh.querySelector("main");
+    if (fresh.body.hasAttribute("hx-headers") && !body.hasAttribute("hx-headers")) {
+      location.reload(); // What is shown only says what was wrong.
+      return;
+    }
     if (main && location.href === shown) {
       document.title = fresh.title;
       const focused = document.querySelector("main").contains(document.activeElement);
@@ -74,6 +86,7 @@ async function refresh() {
       }
       htmx.process(document.querySelector("main"));
       settle();
+      follow(); // What is shown now may be about other things.
       htmx.trigger(body, "refreshed");
     }
   } catch (error) {
@@ -87,6 +100,16 @@ async function refresh() {
       soon();
     }
   }
+}
+
+// Where the gateway cannot answer for now, what is shown stays; it is asked again, more and more rarely.
+let failures = 0;
+
+function retry() {
+  failures += 1;
+  body.dataset.live = "no";
+  clearTimeout(timer);
+  timer = setTimeout(refresh, Math.min(30000, 1000 * 2 ** (failures - 1)));
 }
 
 function soon() {
@@ -139,19 +162,22 @@ function follow() {
       soon();
     }
     lost = missed = false;
+    refusals = 0;
   });
   source.addEventListener("error", () => {
     lost = true;
     body.dataset.live = "no";
     if (source.readyState === EventSource.CLOSED) {
       unfollow();
-      setTimeout(() => refresh().then(follow), 2000);
+      refusals += 1;
+      setTimeout(() => refresh().finally(follow), Math.min(30000, 1000 * 2 ** refusals));
     }
   });
 }
 
 // Browsers allow few connections to one place: a page that nobody sees lets go of its own.
 let missed = false;
+let refusals = 0;
 let followed = new Set();
 
 function unfollow() {
