@@ -17,6 +17,9 @@ SILENCE = 15.0
 
 _ACCESS = "access"
 
+TOPICS = 80
+"""So many topics one may listen to."""
+
 Topic = Annotated[str, Query(pattern=r"^[a-z]+(:[0-9a-f-]{36})?$")]
 Since = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
@@ -35,7 +38,7 @@ async def listen(
     gateway: Served,
     caller: Calling,
     who: Annotated[str, Depends(_who)],
-    topic: Annotated[list[Topic], Query(min_length=1, max_length=20)],
+    topic: Annotated[list[Topic], Query(min_length=1, max_length=TOPICS)],
     since: Since = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """An event `begin`, then `change` whenever one of the topics has changed, at most two a second; at once, if one has

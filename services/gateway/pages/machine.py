@@ -38,8 +38,8 @@ NETWORKS = 20
 """So many networks are shown at once."""
 _EVENTS = 50
 _DEBTORS = 5
-_TOPICS = 20
-"""A page may listen to so many topics."""
+_TOPICS = 60
+"""A page listens to so many topics at most, which leaves some to its dialogs; one with more looks again by the clock."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ def tab_page(visit: Visit, uuid: UUID, tab: str, *follows: str, **context: Any) 
     network_ids = gateway.mirror.networks_of(uuid)
     followed = (f"{kind}:{item}" for item in network_ids for kind in follows if kind in ("network", "paths", "bgp"))
     plain = (topic for topic in follows if topic not in ("network", "paths", "bgp"))
+    topics = [f"machine:{uuid}", *plain, *followed]
     return visit.page(
         f"machine_{tab}.html",
         machine=machine_view(gateway.mirror, gateway.presence, uuid, gateway.now()),
         revocation=_revocation(visit, uuid),
         tab=tab,
         tabs=TABS,
-        topics=" ".join([f"machine:{uuid}", *plain, *followed][:_TOPICS]),
+        topics=" ".join(topics[:_TOPICS]),
+        fades=len(topics) > _TOPICS,
         **context,
     )
 
