@@ -153,12 +153,14 @@ class Recent:
     async def newest(self, client: Client, limit: int, wanted: Wanted) -> Stretch:
         """As `newest_first` from the log's end. Raises like that."""
         key = (wanted, limit)
-        known = self._known.pop(key, None)
+        # It stays while what is new is read: all pages that show it ask at once when something happens.
+        known = self._known.get(key)
         if known is None:
             stretch = await newest_first(client, None, limit, wanted)
         else:
             stretch = _joined(await newest_first(client, None, limit, wanted, known.last_sequence + 1), known, limit)
         self._known[key] = stretch
+        self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return stretch
@@ -177,9 +179,17 @@ def _joined(newer: Stretch, older: Stretch, limit: int) -> Stretch:
 
 async def _bounds(client: Client, wanted: Wanted, end: int) -> tuple[int, int]:
     """Between which positions, both included, the log has the wanted times."""
-    first = 1 if wanted.since is None else await _first_at(client, wanted.since - CLOCKS_APART, end)
-    last = end if wanted.until is None else await _first_at(client, wanted.until + CLOCKS_APART, end) - 1
+    first = 1 if wanted.since is None else await _first_at(client, _moved(wanted.since, -CLOCKS_APART), end)
+    last = end if wanted.until is None else await _first_at(client, _moved(wanted.until, CLOCKS_APART), end) - 1
     return first, last
+
+
+def _moved(time: datetime, by: timedelta) -> datetime:
+    """`time`, moved; itself where the calendar ends before that."""
+    try:
+        return time + by
+    except OverflowError:
+        return time
 
 
 async def _first_at(client: Client, time: datetime, end: int) -> int:

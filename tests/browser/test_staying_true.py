@@ -80,7 +80,9 @@ def test_a_machine_is_followed_into_the_networks_that_it_joins(scene: Scene, ope
 
 @pytest.mark.parametrize("tab", ["endpoints", "peers"])
 def test_a_machine_in_many_networks_is_followed_in_all(scene: Scene, opened: Opened, tab: str) -> None:
-    networks = [scene.network(f"{tab}-{number:02}", f"10.{70 + (tab == 'peers')}.{number}.0/24") for number in range(34)]
+    networks = [
+        scene.network(f"{tab}-{number:02}", f"10.{70 + (tab == 'peers')}.{number}.0/24") for number in range(34)
+    ]
     machine, other = scene.machine(f"everywhere-{tab}"), scene.machine(f"beside-{tab}")
     for network in networks:
         batch = {"machine_uuids": [str(machine.id), str(other.id)]}

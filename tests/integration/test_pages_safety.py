@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from services.gateway import pulse
 from services.gateway.authority import includes
 from services.gateway.http.guard import COOKIE, GuardedRoute, needed_role
-from services.gateway.pages import site
+from services.gateway.pages import live, site
 from services.gateway.settings import Limits
 from tests.support.gateway import control_plane, done
 from tests.support.secured_plane import API, SecuredPlane, secured_plane
@@ -310,7 +310,7 @@ async def test_every_answer_tells_browsers_what_they_may_do(plane: SecuredPlane)
         assert (await browser.http.get(path)).status_code == 404
 
 
-async def lines_of(browser: Browser, query: str) -> AsyncIterator[str]:
+async def lines_of(browser: Browser, query: str) -> AsyncGenerator[str]:
     headers = {"Cookie": f"{COOKIE}={browser.cookie}"}
     async with browser.http.stream("GET", f"/live?{query}", headers=headers, timeout=20) as answer:
         assert answer.status_code == 200
@@ -333,7 +333,14 @@ async def test_news_end_with_the_session(plane: SecuredPlane) -> None:
 
 async def test_news_are_for_few_and_of_what_there_is(plane: SecuredPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = await signed_in(plane, "viewer")
-    for query in ("", "topic=", "topic=../x", "topic=a:b", "&".join(["topic=networks"] * 21), "topic=a&since=nan"):
+    for query in (
+        "",
+        "topic=",
+        "topic=../x",
+        "topic=a:b",
+        "&".join(["topic=networks"] * (live.TOPICS + 1)),
+        "topic=a&since=nan",
+    ):
         assert (await browser.get(f"/live?{query}")).status_code == 422, query
     monkeypatch.setattr(pulse, "LISTENERS", 2)
     async with asyncio.timeout(20):
@@ -380,3 +387,32 @@ async def test_odd_input_is_no_fault_of_ours(plane: SecuredPlane) -> None:
         body = f"name={text}&network_cidr={text}&command_id={uuid4()}"
         answer = await browser.http.post("/networks/new", content=body, headers=told)
         assert answer.status_code in (403, 409, 422), (text, answer.status_code)
+
+
+async def test_addresses_that_nobody_would_write_are_answered_all_the_same(plane: SecuredPlane) -> None:
+    browser = await signed_in(plane, "viewer")
+    admin = await plane.admin()
+    network = (await done(admin.post(f"{API}/mesh-networks", json={"name": "n", "network_cidr": "10.9.0.0/24"})))[
+        "uuid"
+    ]
+    big, far, odd = 10**30, "9" * 4000, "%00%ff%F0%9F%92%A9"
+    within = [f"events?before={place}" for place in (-5, 0, big, far)]
+    within += [f"{page}?after={text}" for page in ("map", "machines", "bgp") for text in (odd, "e30", "W10", "WzEsMl0")]
+    within += [f"machines?search={'x' * 9000}", f"map?search={odd}", "bgp?state=%0d%0aX-A:1", "machines?state=nowhere"]
+    paths = [f"/networks/{network}/{each}" for each in within]
+    paths += [f"/events/{place}" for place in (-1, 0, big, far)] + [f"/events?before={big}", "/events?since=0001-01-01"]
+    paths += [
+        "/events?until=9999-12-31T23:59:59-23:59",
+        f"/networks?after={odd}",
+        f"/machines?after={odd}",
+        "/networks?after=W10",
+    ]
+    paths += ["/machines?after=WzEsMl0", f"/sign-in?next={odd}", "/sign-in?next=//evil.example", "/networks?sort=x"]
+    for path in paths:
+        answer = await browser.get(path)
+        assert answer.status_code < 500, (path[:100], answer.status_code)
+        assert "x-a" not in answer.headers
+        odd_place = await browser.get("/networks", **{"HX-Request": "true", "HX-Current-URL": "http://["})
+        assert odd_place.status_code < 500
+    without = await browser.http.get("/networks", headers={"HX-Request": "true", "HX-Current-URL": "http://["})
+    assert without.status_code == 401

@@ -39,7 +39,7 @@ NETWORKS = 20
 _EVENTS = 50
 _DEBTORS = 5
 _TOPICS = 60
-"""A page listens to so many topics at most, which leaves some to its dialogs; one with more looks again by the clock."""
+"""A page listens to so many topics at most, which leaves some to its dialogs; with more it looks again by the clock."""
 
 
 @dataclass(frozen=True)

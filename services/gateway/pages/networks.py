@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Form
@@ -20,7 +19,7 @@ from services.gateway.naming import count
 from services.gateway.pages import cidr_hints
 from services.gateway.pages.cidr_hints import CidrHint
 from services.gateway.pages.network_ends import End, end_of
-from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
+from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of, shown_at
 from services.gateway.queries import find_networks, take
 
 router = APIRouter(prefix="/networks", route_class=PageRoute, include_in_schema=False)
@@ -216,6 +215,6 @@ def _require_as_told(form: Deletion, end: End) -> None:
 
 def _gone(visit: Visit, notice: str, *, error: bool = False) -> Response:
     """Back to the list; who is there already stays where he is in it."""
-    if error or urlsplit(visit.request.headers.get("hx-current-url", "")).path == _LIST:
+    if error or shown_at(visit.request).partition("?")[0] == _LIST:
         return visit.stay(notice, error=error)
     return visit.go(_LIST, notice)

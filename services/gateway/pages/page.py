@@ -201,6 +201,15 @@ def ours(location: str, otherwise: str) -> str:
     return location if is_ours and not location.startswith(_NO_PAGES) else otherwise
 
 
+def shown_at(request: Request) -> str:
+    """The path and query of the page that is open where our script asks; empty where it does not say so."""
+    try:
+        current = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        return ""
+    return current.path + (f"?{current.query}" if current.query else "")
+
+
 def _check_origin(request: Request) -> None:
     """Raises `ForbiddenError` for a change that another site's page may have sent: browsers say whose page it was. With
     a session, `guard` asks for its token too; without sessions, this does."""
@@ -234,8 +243,7 @@ def _asked_to_sign_in(request: Request) -> Response:
     wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     is_script = "hx-request" in request.headers
     if is_script and request.headers.get("hx-target") != _REFRESHED:
-        current = urlsplit(request.headers.get("hx-current-url", ""))
-        wanted = current.path + (f"?{current.query}" if current.query else "")
+        wanted = shown_at(request)
     elif request.method not in _SAFE:
         wanted = ""
     wanted = ours(wanted, "/")
