@@ -20,8 +20,10 @@ from events.commands import (
     SetTransit,
     UnassignMachine,
 )
+from events.errors import ConflictError
 from services.gateway.http.guard import OPERATOR
 from services.gateway.http.views import machine_view
+from services.gateway.naming import count
 from services.gateway.pages.machine import change_or_ask
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting
 from services.gateway.queries import find_networks
@@ -182,13 +184,27 @@ async def ask_delete(visit: Visiting, uuid: UUID) -> Response:
 
 @router.post("/delete", dependencies=[OPERATOR])
 async def delete(
-    visit: Visiting, uuid: UUID, command_id: CommandId, force: Annotated[bool, Form()] = False
+    visit: Visiting,
+    uuid: UUID,
+    command_id: CommandId,
+    force: Annotated[bool, Form()] = False,
+    networks: Annotated[int | None, Form()] = None,
 ) -> Response:
-    """Delete it."""
-    hostname, change = visit.gateway.mirror.machine(uuid)[1].hostname, visit.change(command_id)
+    """Delete it; out of no more networks than the dialog said."""
+    machine, record = visit.gateway.mirror.machine(uuid)
+    hostname, change, count_now = record.hostname, visit.change(command_id), len(machine.networks)
+
+    def make() -> DeleteMachine:
+        if force and networks is not None and count_now > networks:
+            raise ConflictError(
+                f"{hostname} joined {count(count_now - networks, 'more network')} in the meantime.",
+                hint="Look again at what deleting it would do.",
+            )
+        return DeleteMachine(command_id=change.command_id, actor=change.actor, machine_id=uuid, force=force)
+
     return await change_or_ask(
         visit,
-        lambda: DeleteMachine(command_id=change.command_id, actor=change.actor, machine_id=uuid, force=force),
+        make,
         lambda: visit.go("/machines", f"Deleted {hostname}."),
         lambda fault: _ask_delete(visit, uuid, fault),
     )

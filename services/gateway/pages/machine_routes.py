@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form
 from starlette.responses import Response
 
 from events.commands import DeleteRoute, UpdateRoute
+from events.errors import ConflictError
 from events.records import RouteRecord, VipRecord
 from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.route_schemas import RouteChange, RouteCreate
@@ -89,13 +90,20 @@ async def edit(
     name: Text = "",
     prefixes: Text = "",
     enabled: Flag = False,
+    seen: Text = "",
 ) -> Response:
-    """Change a route."""
+    """Change a route; not if somebody else has, since it was opened."""
     record, change = _route(visit, route), visit.change(command_id)
     given = {"name": name, "prefixes": prefixes, "enabled": enabled}
+    body, now = _body(name, prefixes, enabled=enabled), _body_of(record)
+
+    def make() -> UpdateRoute:
+        require_as_seen(record, seen, ", ".join(now["prefixes"]), is_meant=body == now)
+        return route_update(change, route, RouteChange.model_validate(body))
+
     return await change_or_ask(
         visit,
-        lambda: route_update(change, route, RouteChange.model_validate(_body(name, prefixes, enabled=enabled))),
+        make,
         lambda: visit.stay(f"Changed route {name.strip()}."),
         lambda fault: _ask(visit, uuid, record, given, fault),
     )
@@ -137,6 +145,18 @@ def others_of(visit: Visit, record: RouteRecord | VipRecord, uuid: UUID) -> dict
     return {"others": named, "more_others": len(others) - len(named)}
 
 
+def require_as_seen(record: RouteRecord | VipRecord, seen: str, now: str, *, is_meant: bool) -> None:
+    """Raises `ConflictError` where a route or virtual IP is not as it was `seen`, nor as it is meant to be. `now` is
+    what it holds."""
+    if not seen or seen == record.updated_at.isoformat() or is_meant:
+        return
+    state = "enabled" if record.enabled else "disabled"
+    raise ConflictError(
+        f"Somebody else has changed it in the meantime: it is {record.name} with {now} now, {state}.",
+        hint="Look whether what you typed still fits, and save again.",
+    )
+
+
 def _route(visit: Visit, route_id: UUID) -> RouteRecord:
     return find_item(visit.gateway.mirror.routing.routes, route_id, "route")
 
@@ -145,6 +165,10 @@ def _body(name: str, prefixes: str, *, enabled: bool) -> dict[str, Any]:
     """What the API would be given."""
     listed = [line.strip() for line in prefixes.replace(",", "\n").splitlines() if line.strip()]
     return {"name": name.strip(), "prefixes": listed, "enabled": enabled}
+
+
+def _body_of(record: RouteRecord) -> dict[str, Any]:
+    return _body(record.name, "\n".join(map(str, record.prefixes)), enabled=record.enabled)
 
 
 def _ask(

@@ -19,7 +19,7 @@ from services.gateway.http.route_schemas import VipChange, VipCreate
 from services.gateway.http.route_views import vip_view
 from services.gateway.http.vips import vip_creation, vip_update
 from services.gateway.pages.machine import change_or_ask, tab_page
-from services.gateway.pages.machine_routes import at_field, others_of
+from services.gateway.pages.machine_routes import at_field, others_of, require_as_seen
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address
 from services.gateway.queries import take
 from services.gateway.routed import find_item, find_items
@@ -37,6 +37,8 @@ class VipForm(BaseModel):
     """The form of a virtual IP, as it was filled in."""
 
     command_id: UUID
+    seen: str = ""
+    """When it was changed last before the form was opened."""
     name: str = ""
     address: str = ""
     enabled: bool = False
@@ -123,11 +125,21 @@ async def ask_edit(visit: Visiting, uuid: UUID, vip: UUID) -> Response:
 
 @router.post("/{vip}/edit", dependencies=[OPERATOR])
 async def edit(visit: Visiting, uuid: UUID, vip: UUID, form: Filled) -> Response:
-    """Change a virtual IP."""
+    """Change a virtual IP; not if somebody else has, since it was opened."""
     record, change = _vip(visit, vip), visit.change(form.command_id)
+    now = vip_view(record).model_dump()
+
+    def make() -> UpdateVip:
+        body = form.body()
+        is_meant = all(str(now[name]) == str(value) for name, value in body.items())
+        check = record.health_check.type
+        what = f"{record.address} and {'no' if check == 'none' else check} health check"
+        require_as_seen(record, form.seen, what, is_meant=is_meant)
+        return vip_update(change, vip, VipChange.model_validate(body))
+
     return await change_or_ask(
         visit,
-        lambda: vip_update(change, vip, VipChange.model_validate(form.body())),
+        make,
         lambda: visit.stay(f"Changed virtual IP {form.name.strip()}."),
         lambda fault: _ask(visit, uuid, record, form.model_dump(), fault),
     )
