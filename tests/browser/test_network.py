@@ -168,12 +168,12 @@ def test_an_address_may_be_given_to_one_machine(office: UUID, opened: Opened, fa
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("host-00003").check()
     for wrong, said in (("172.16.0.1", "is taken"), ("10.0.0.1", "is not an address"), ("here", "IPv4")):
-        dialog.get_by_label("Address (optional)").fill(wrong)
+        dialog.get_by_label("Mesh address optional").fill(wrong)
         dialog.get_by_role("button", name="Assign", exact=True).click()
         expect(dialog.locator(".field-fault")).to_contain_text(said)
-        expect(dialog.get_by_label("Address (optional)")).to_have_value(wrong)
+        expect(dialog.get_by_label("Mesh address optional")).to_have_value(wrong)
         expect(dialog.get_by_label("host-00003")).to_be_checked()
-    dialog.get_by_label("Address (optional)").fill("172.16.0.77")
+    dialog.get_by_label("Mesh address optional").fill("172.16.0.77")
     dialog.get_by_role("button", name="Assign", exact=True).click()
     expect(page.get_by_text("Assigned host-00003 to office at 172.16.0.77.")).to_be_visible()
     row = page.get_by_role("row", name="host-00003")
@@ -228,9 +228,9 @@ def test_bgp_shows_sessions_and_pins_reflectors(office: UUID, scene: Scene, open
     look(page, "network-bgp")
     assert_accessible(page)
     assert_fits(page)
-    page.get_by_role("button", name="Have them chosen").click()
+    page.get_by_role("button", name="Choose automatically").click()
     expect(page.get_by_text("Reflectors are chosen by the control plane now.")).to_be_visible()
-    expect(page.get_by_role("button", name="Have them chosen")).to_have_count(0)
+    expect(page.get_by_role("button", name="Choose automatically")).to_have_count(0)
     _expect_refusals(faults)
 
 
@@ -258,7 +258,7 @@ def test_settings_are_changed(scene: Scene, opened: Opened, faults: list[str]) -
     expect(page.get_by_text("This is the default network.")).to_be_visible()
     look(page, "network-settings")
     assert_accessible(page)
-    page.get_by_role("button", name="Have no default network").click()
+    page.get_by_role("button", name="Stop using it as the default").click()
     expect(page.get_by_text("No network is the default now")).to_be_visible()
     _expect_refusals(faults)
 
