@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -93,3 +96,27 @@ def test_a_machine_in_many_networks_is_followed_in_all(scene: Scene, opened: Ope
     for network in sorted(networks)[-1:] if tab == "peers" else [networks[-1], networks[0], sorted(networks)[19]]:
         scene.change("PATCH", f"/mesh-networks/{network}", {"name": f"renamed-{network.hex[:6]}"})
     expect(page.locator("main")).to_contain_text("renamed-")
+
+
+def test_a_page_that_is_slow_to_make_is_asked_for_more_rarely(scene: Scene, opened: Opened) -> None:
+    network = scene.network("slow", "10.65.0.0/24")
+    page = opened("viewer")
+    page.goto(f"/networks/{network}")
+    expect(page.locator("body")).to_have_attribute("data-live", "yes")
+
+    def later(route: Route) -> None:
+        time.sleep(0.2)
+        route.continue_()
+
+    page.route(f"**/networks/{network}", later)
+    for number in range(3):
+        scene.change("PATCH", f"/mesh-networks/{network}", {"name": f"slow-{number}"})
+        expect(page.get_by_role("heading", name=f"slow-{number}", level=1)).to_be_visible()
+    asked = page.evaluate(
+        "path => performance.getEntriesByType('resource').filter(each => each.name.endsWith(path))"
+        ".map(each => [each.startTime, each.responseEnd])",
+        f"/networks/{network}",
+    )
+    assert len(asked) >= 3
+    for (start, end), (following, _) in pairwise(asked):
+        assert following - end >= 3 * (end - start)

@@ -1,6 +1,7 @@
 // What pages do in the browser: they stay true while one looks at them, show notices, and open menus and dialogs.
 
 const SOON = 120; // milliseconds in which news are gathered
+const REST = 4; // so many times as long as a page took to come, it is not asked for again
 const body = document.body;
 
 // -- what is open, typed or chosen stays so when a page is brought up to date
@@ -52,6 +53,7 @@ async function refresh() {
   }
   refreshing = new AbortController();
   const shown = location.href;
+  const asked = performance.now();
   try {
     const answer = await fetch(shown, { headers: { "HX-Request": "true", "HX-Target": "main", ...remembered() }, signal: refreshing.signal });
     if (answer.headers.has("HX-Redirect")) {
@@ -67,6 +69,7 @@ async function refresh() {
       body.dataset.live = "yes";
     }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    took = performance.now() - asked;
     const main = fresh.querySelector("main");
     if (fresh.body.hasAttribute("hx-headers") && !body.hasAttribute("hx-headers")) {
       location.reload(); // What is shown only says what was wrong.
@@ -97,27 +100,38 @@ async function refresh() {
     refreshing = null;
     if (again) {
       again = false;
-      soon();
+      soon(REST * took);
     }
   }
 }
 
 // Where the gateway cannot answer for now, what is shown stays; it is asked again, more and more rarely.
 let failures = 0;
+let took = 0;
 
 function retry() {
   failures += 1;
+  took = 0;
   body.dataset.live = "no";
   clearTimeout(timer);
-  timer = setTimeout(refresh, Math.min(30000, 1000 * 2 ** (failures - 1)));
+  timer = setTimeout(() => {
+    timer = 0;
+    refresh();
+  }, Math.min(30000, 1000 * 2 ** (failures - 1)));
 }
 
-function soon() {
+// News wait the longer, the longer it took to make the page: many who look at a large one must not keep the gateway from
+// all else. What somebody does himself does not wait.
+function soon(rest = 0) {
+  if (timer && rest > SOON) {
+    return;
+  }
   clearTimeout(timer);
   timer = setTimeout(() => {
+    timer = 0;
     refresh();
     document.querySelectorAll("dialog[open] [data-live-src]").forEach(refreshPart);
-  }, SOON);
+  }, Math.max(SOON, Math.min(rest, 5000)));
 }
 
 // What a dialog shows that changes: `data-live-src` is where it comes from, `data-topics` when it is fetched again.
@@ -155,7 +169,7 @@ function follow() {
   const asked = new URLSearchParams(wanted.split(" ").map((topic) => ["topic", topic]));
   asked.append("since", document.querySelector("main").dataset.since ?? 0);
   source = new EventSource("/live?" + asked);
-  source.addEventListener("change", soon);
+  source.addEventListener("change", () => soon(REST * took));
   source.addEventListener("begin", () => {
     body.dataset.live = "yes";
     if (lost || missed) {
