@@ -25,13 +25,14 @@ Opened = Callable[..., Page]
 """`opened(role, viewport=…, theme=…)`: a page of a browser in which somebody with this role is signed in."""
 
 
-@pytest.fixture(scope="session")
+# For a module each: while Playwright runs, its event loop does, and tests with one of their own could not.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     # Root has no sandbox, and a machine of the tests no graphics.
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])

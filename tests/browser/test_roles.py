@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -102,11 +103,11 @@ def test_every_page_is_whole(crowd: Crowd, opened: Opened, faults: list[str]) ->
         answer = page.goto(path)
         assert answer is not None
         crawl.follow(references(page), "link")
-        checks = [lambda status=answer.status: check_whole(page, status)]
+        checks: list[Callable[[], None]] = [partial(check_whole, page, answer.status)]
         route = route_of("GET", path)
         if route is not None and route.path not in looked_at:
             looked_at |= {other.path for other in routes() if other.endpoint is route.endpoint}
-            checks += [lambda: assert_accessible(page), lambda: assert_fits(page), lambda: check_on_a_phone(page)]
+            checks += [partial(check, page) for check in (assert_accessible, assert_fits, check_on_a_phone)]
         wrong += [f"{path}: {error}" for check in checks if (error := error_of(check))]
         evil_seen += EVIL_ASCII[:32] in page.locator("main").inner_text()
         wrong += [f"{path}: {fault}" for fault in faults]

@@ -156,7 +156,13 @@ def shown(of: Effect) -> list[tuple[str, Any, Any]]:
 
 
 def route(kind: type[DomainEvent], *prefixes: str, **fields: Any) -> DomainEvent:
-    given = {"route_id": ROUTE, "name": "lan", "enabled": True, "prefixes": prefixes, "machine_ids": (DB,)}
+    given: dict[str, Any] = {
+        "route_id": ROUTE,
+        "name": "lan",
+        "enabled": True,
+        "prefixes": prefixes,
+        "machine_ids": (DB,),
+    }
     return event(kind, ROUTING_ID, **(given | fields))
 
 
