@@ -94,18 +94,18 @@ def _deleted(event: NetworkDeleted, name_of: NameOf) -> str:
 
 def _assigned(event: MachinesAssigned, name_of: NameOf) -> str:
     network = _network(event.network_id, name_of)
-    return _each(event.assignments, "assigned", f"to {network}", "as", name_of)
+    return _each(event.assignments, "assigned", f"to {network}", " as", name_of)
 
 
 def _unassigned(event: MachinesUnassigned, name_of: NameOf) -> str:
     network = _network(event.network_id, name_of)
-    return _each(event.assignments, "unassigned", f"from {network}", "which frees", name_of)
+    return _each(event.assignments, "unassigned", f"from {network}", ", which frees", name_of)
 
 
 def _each(assignments: Sequence[Assignment], verb: str, where: str, joint: str, name_of: NameOf) -> str:
     if len(assignments) == 1:
         only = assignments[0]
-        return f"{verb} {_machine(only.machine_id, name_of)} {where} {joint} {only.address}"
+        return f"{verb} {_machine(only.machine_id, name_of)} {where}{joint} {only.address}"
     shown = [f"{_machine(a.machine_id, name_of)} ({a.address})" for a in assignments]
     return f"{verb} {_count(len(assignments))} {where}: {listed(shown, ', ')}"
 

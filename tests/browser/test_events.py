@@ -162,7 +162,7 @@ def test_a_long_log_is_looked_through_bit_by_bit(
     end = scene.get("/events", limit=1)["last_sequence"]
     page.goto(f"/events?network={story.office}&kind=network.created&before={end}")
     expect(page.get_by_role("heading", name="Nothing found so far")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"Looked through \d+ events, back to number \d+"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Searched \d+ events, back to number \d+"))).to_be_visible()
     look(page, "events-far-back")
     for _ in range(10):
         if rows(page).count():

@@ -199,7 +199,7 @@ def test_a_hostile_name_is_only_a_name(scene: Scene, opened: Opened) -> None:
     page = opened()
     hostile = "<img src=x onerror=alert(1)>\"'{{7*7}}"
     page.goto("/machines?" + "search=" + "%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%22'%7B%7B7*7%7D%7D")
-    expect(page.get_by_text(f"none has “{hostile}”")).to_be_visible()
+    expect(page.get_by_text(f"No machine has “{hostile}”")).to_be_visible()
     expect(page.get_by_role("searchbox")).to_have_value(hostile)
 
 
