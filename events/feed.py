@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from events.client import BusClient, Entry, header, headers_of, status
+from events.ending import end
 from events.errors import UnavailableError
 
 ANSWER_SECONDS = 2.0
@@ -105,21 +106,7 @@ async def standing(client: Client, stream: str, subjects: str, after: int = 0) -
                     after = batch[-1][0]
                     arriving = asyncio.ensure_future(anext(batches))
         finally:
-            await _end(arriving)
-
-
-async def _end(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it has ended: nats-py may swallow a cancellation (`wait_for` of Python 3.11), and who waits
-    here may be cancelled meanwhile, which must not leave it behind."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        task.cancel()
-        try:
-            await asyncio.wait({task}, timeout=0.05)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
+            await end([arriving])
 
 
 async def feed(

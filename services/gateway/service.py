@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from events import bus
+from events.ending import end
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
 from events.trust.permissions import Role
@@ -35,7 +36,7 @@ from services.gateway.presence import Presence
 from services.gateway.programs import Programs
 from services.gateway.pulse import Pulse
 from services.gateway.settings import Settings
-from services.gateway.tasks import Tasks, end
+from services.gateway.tasks import Tasks
 from services.gateway.tracks import Tracks
 from services.gateway.tunnels import Tunnels
 

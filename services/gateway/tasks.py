@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from typing import Any
-
-_CANCEL_AGAIN_SECONDS = 0.1
 
 
 class Tasks:
@@ -28,16 +26,3 @@ class Tasks:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-
-async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended, and leave their failures be.
-
-    Once is not enough: a request of nats-py that is answered at that moment swallows it (`wait_for` of Python 3.11).
-    """
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        ended, running = await asyncio.wait(running, timeout=_CANCEL_AGAIN_SECONDS)
-        await asyncio.gather(*ended, return_exceptions=True)

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from events.ending import end
 from events.errors import UnavailableError
 from events.feed import StreamMissingError, feed, made_at, newest_sequence
 from events.peering import BgpPlan
@@ -38,7 +39,6 @@ from services.gateway.bgp import Bgp, subject_of
 from services.gateway.mirror import Mirror
 from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
-from services.gateway.tasks import end
 from services.gateway.ways import Kind, Way, Ways
 
 _ACK_SECONDS = 2.0

@@ -18,6 +18,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from events.ending import end
 from events.errors import UnavailableError
 from events.feed import feed, newest_sequence, standing
 from events.peering import BgpPlan
@@ -28,7 +29,6 @@ from services.topology.bgp_view import Arrived, View
 from services.topology.bgp_writer import BgpWriter
 from services.topology.paths import derived_state
 from services.topology.same import watch, when_made
-from services.topology.tasks import end
 
 _SUBJECTS = {REACH_STREAM: f"{REACH_PREFIX}.>", BGP_STREAM: f"{BGP_PREFIX}.>", STATE_STREAM: f"{STATE_PREFIX}.>"}
 _GATHER_SECONDS = 0.2
@@ -57,8 +57,7 @@ async def derive_bgp(client: Client, signer: Signer | None, writing: asyncio.Loc
                 await planning.write()
             await planning.see()
     finally:
-        for task in followers:
-            await end(task)
+        await end(followers)
 
 
 async def _load(client: Client, view: View) -> None:

@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from events import log, state
+from events.ending import end
 from events.feed import feed, newest_sequence, standing
 from events.records import PeerRecord, ReachEvent, SubjectRecord
 from events.state import StateDump
@@ -29,7 +30,6 @@ from services.topology.fenced import OvertakenError
 from services.topology.paths_core import Paths
 from services.topology.paths_writer import PathsWriter, of_machine, of_network
 from services.topology.same import watch, when_made
-from services.topology.tasks import end
 
 _PAIRS_AT_ONCE = 500
 """So many pairs are chosen for before what was found is written, and others may run."""
@@ -141,8 +141,7 @@ async def derive_paths(client: Client, signer: Signer | None, writing: asyncio.L
                 await derivation.wait()
             derivation.see()
     finally:
-        for task in followers:
-            await end(task)
+        await end(followers)
 
 
 async def _load(client: Client, view: _View, writer: PathsWriter) -> None:

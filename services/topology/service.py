@@ -18,6 +18,7 @@ import structlog
 from nats.aio.client import Client
 
 from events import bus, log, state
+from events.ending import end, finish
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
@@ -31,7 +32,6 @@ from services.topology.paths_writer import PathsDivergedError
 from services.topology.rebuild import replay
 from services.topology.restore import restore
 from services.topology.settings import Settings
-from services.topology.tasks import end
 from services.topology.writer import StateDivergedError, StateWriter, purge_all
 
 _RELOAD_SECONDS = 0.5
@@ -72,9 +72,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            await end(task)
-        await client.close()
+        try:
+            await end(tasks)
+        finally:
+            await finish(client.close())
 
 
 async def _work(
@@ -110,8 +111,7 @@ async def _derive_with_key(client: Client, identity: Identity | None, derive: De
             task.result()
         await writing.acquire()  # nothing is half written then
     finally:
-        for task in tasks:
-            await end(task)
+        await end(tasks)
 
 
 async def _key_changes(identity: Identity, signer: Signer) -> None:

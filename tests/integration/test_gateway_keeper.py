@@ -14,6 +14,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
+from events.ending import end
 from events.enrolment import ACCESS_SECONDS
 from events.errors import UnauthenticatedError
 from events.subjects import machine_info
@@ -25,7 +26,6 @@ from services.gateway.follower import Follower
 from services.gateway.keeper import Keeper
 from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
-from services.gateway.tasks import end
 from tests.support.secured import SecuredBus, StateWriter, closed, secured_bus
 from tests.support.waiting import wait_until
 

@@ -12,11 +12,11 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from events import bus
+from events.ending import end
 from events.peering import BgpPlan
 from events.subjects import BGP
 from services.topology.service import serve
 from services.topology.settings import Settings
-from services.topology.tasks import end
 from tests.support.bgp_fleet import Fleet
 from tests.support.waiting import wait_until
 
@@ -44,7 +44,7 @@ async def topology(url: str) -> AsyncIterator[None]:
         yield
     finally:
         with suppress(asyncio.CancelledError):
-            await end(task)
+            await end([task])
 
 
 async def test_a_network_is_switched_there_and_back_by_two_services_one_of_which_is_killed(

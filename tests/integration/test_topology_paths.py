@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from events import bus, state
+from events.ending import end
 from events.errors import UnavailableError
 from events.feed import last_sequence, newest_sequence
 from events.subjects import PATHS_PREFIX, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, path, reach, relay
@@ -23,7 +24,6 @@ from services.cli.serve import Service
 from services.cli.up import service_process
 from services.topology.service import serve
 from services.topology.settings import Settings
-from services.topology.tasks import end
 from tests.support.path_watch import PathWatch
 from tests.support.program import environment
 from tests.support.waiting import wait_until
@@ -56,7 +56,7 @@ async def topology(url: str) -> AsyncIterator[asyncio.Task[None]]:
         yield task
     finally:
         with suppress(asyncio.CancelledError):
-            await end(task)
+            await end([task])
 
 
 async def test_a_pair_that_cannot_reach_each_other_goes_through_a_third_until_it_can(

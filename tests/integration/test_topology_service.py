@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from events import bus, state
 from events.domain import DomainEvent
+from events.ending import end
 from events.errors import UnavailableError
 from events.feed import last_sequence
 from events.records import Record
@@ -87,10 +88,7 @@ async def topology(url: str) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
     finally:
-        # Again and again, because connecting may swallow a cancellation: asyncio.wait_for of Python 3.11 does.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=0.05)
+        await end([task])
 
 
 async def position(client: Client) -> int:

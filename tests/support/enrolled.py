@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import httpx2
 
 from events import bus
+from events.ending import end
 from events.enrolment import Access, EnrolRequest, RenewRequest
 from events.errors import UnavailableError, WireloomError
 from events.identity import trusting
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
 from events.trust.proof import ENROL, RENEW, prove
-from services.gateway.tasks import end
 
 BOOTSTRAP_TOKENS = "/api/v1/bootstrap-tokens"
 _AGENTS = "/api/v1/agents"
