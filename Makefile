@@ -6,6 +6,9 @@ BIN := $(CURDIR)/$(VENV)/bin
 # Machines are network namespaces, which only root may make.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
+# Tests wait for other programs much of the time.
+WORKERS := $(shell echo $$(($$(nproc) * 3 / 2)))
+
 .DEFAULT_GOAL := help
 .PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-soak lab-tests test check bench lock clean
 
@@ -39,7 +42,7 @@ test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
 else
-	@$(ROOT) $(BIN)/python -m pytest -m "not timed" -n auto --dist loadfile --no-loadscope-reorder
+	@$(ROOT) $(BIN)/python -m pytest -m "not timed" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	@$(ROOT) $(BIN)/python -m pytest -m timed
 endif
 

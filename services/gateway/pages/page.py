@@ -166,7 +166,7 @@ def refuse(request: Request, fault: Fault) -> Response:
     if "hx-request" in request.headers and request.headers.get("hx-target") != _REFRESHED:
         text = f"{fault.detail} {fault.hint}".strip()
         return respond("", fault.status, {"HX-Reswap": "none", "X-Notice": quote(text), "X-Notice-Kind": "error"})
-    return respond(render("fault.html", fault=fault, visit=None), fault.status)
+    return respond(render("fault.html", fault=fault, visit=_visit_at(request)), fault.status)
 
 
 def show_faults(app: FastAPI) -> None:
@@ -181,6 +181,12 @@ def show_faults(app: FastAPI) -> None:
         return response
 
     app.add_exception_handler(HTTPException, shown)
+
+
+def _visit_at(request: Request) -> Visit | None:
+    """The visit that came to nothing; None where nobody knows who looks."""
+    caller: Caller | None = getattr(request.state, "caller", None)
+    return None if caller is None else Visit(request, request.app.state.gateway, caller)
 
 
 def respond(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -6,11 +6,13 @@ const body = document.body;
 
 // -- what is open, typed or chosen stays so when a page is brought up to date
 
+const SCROLLS = new Set(["tabindex", "role", "aria-label"]);
 const STAYS = new Set(["open", "value", "checked", "selected", "data-opened"]);
 
 const keeping = {
   callbacks: {
-    beforeAttributeUpdated: (name, node) => !(STAYS.has(name) && node.matches("input, select, textarea, details, dialog, option")),
+    beforeAttributeUpdated: (name, node) =>
+      !(STAYS.has(name) && node.matches("input, select, textarea, details, dialog, option")) && !(SCROLLS.has(name) && node.matches(".table-wrap")),
     beforeNodeMorphed: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
     beforeNodeRemoved: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
   },
@@ -382,6 +384,7 @@ document.addEventListener("input", (event) => event.target.removeAttribute("aria
 
 // Choosing many: how many are chosen, and what can be done with them.
 function settle() {
+  scrolling();
   for (const form of document.querySelectorAll("form[data-chooses]")) {
     const boxes = [...form.querySelectorAll("input[type=checkbox][name=chosen]:enabled")];
     const chosen = boxes.filter((box) => box.checked).length;
@@ -398,6 +401,21 @@ function settle() {
     }
   }
 }
+
+// A table that is wider than its place is scrolled with the keyboard too.
+function scrolling() {
+  for (const wrap of document.querySelectorAll(".table-wrap")) {
+    const told = { tabindex: "0", role: "group", "aria-label": "A table that scrolls sideways" };
+    for (const [name, value] of Object.entries(told)) {
+      if (wrap.scrollWidth > wrap.clientWidth) {
+        wrap.setAttribute(name, value);
+      } else {
+        wrap.removeAttribute(name);
+      }
+    }
+  }
+}
+addEventListener("resize", scrolling);
 
 // Something was done with what was chosen.
 function forget() {
