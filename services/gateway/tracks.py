@@ -78,10 +78,14 @@ class Tracks:
     async def run(self) -> None:
         """Follow until cancelled, from when the streams are there. Raises `UnavailableError` when the connection is
         closed for good."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._reports.run())
-            group.create_task(self._bgp_reports.run())
-            group.create_task(self._paths.run())
+        # Not a TaskGroup, which cancels once: a request that is answered at that moment swallows it.
+        tasks = [asyncio.create_task(stream.run()) for stream in (self._reports, self._bgp_reports, self._paths)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await end(tasks)
 
     async def report(self, machine_id: UUID, request: ReachRequest, mirror: Mirror, now: datetime) -> int:
         """Write what is new in a machine's report to REACH; the position of the last, 0 where nothing is. It is on the
