@@ -223,20 +223,18 @@ def test_a_virtual_ip_moves_to_a_healthy_machine(mesh: Mesh) -> None:
             unhealthy = until_answers(client, two.name)
         with service(one):
             until_answers(client, one.name)
-            cuts = []
-            for _ in range(3):
-                mesh.lab.cut(one, *others)
-                cuts.append(round(until_answers(client, two.name), 1))
-                mesh.lab.mend(one, *others)
-                until_answers(client, one.name)
+            mesh.lab.cut(one, *others)
+            cut = until_answers(client, two.name)
+            mesh.lab.mend(one, *others)
+            until_answers(client, one.name)
             through = mesh.lab.machines[FIVE[4]]
             mesh.lab.cut(client, *[machine for machine in mesh.machines if machine not in {client, through}])
             wait_for(lambda: "through" in mesh_status(client), 30, "the way through a transit")
             until_answers(client, one.name)
             mesh.lab.mend(client, *mesh.machines)
-    print(f"a virtual IP moved {unhealthy:.1f} s after its service's end, {cuts} s after its machine's cuts")
+    print(f"a virtual IP moved within {unhealthy:.1f} s of its service's end, within {cut:.1f} s of its machine's cut")
     assert unhealthy < 5
-    assert max(cuts) < 8
+    assert cut < 8
     wait_for(lambda: VIP not in allowed_ips(client), 20, "the virtual IP to be gone")
     wait_for(lambda: VIP not in one.run(["ip", "address"]), 10, "its address to be gone")
 
