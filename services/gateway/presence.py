@@ -47,6 +47,7 @@ class Presence:
 
     def __init__(self) -> None:
         self._sightings: dict[UUID, Sighting] = {}
+        self._turned: set[UUID] = set()
 
     def beat(self, machine_id: UUID, heartbeat: Heartbeat, now: datetime) -> bool:
         """Note a heartbeat. False where it is a repetition, came out of order, or is of an agent's run that is over: it
@@ -60,6 +61,7 @@ class Presence:
                 former = (known.boot_id, *former)[:FORMER_BOOTS]
             elif heartbeat.counter <= known.counter:
                 return False
+        was_online = self.is_online(machine_id, now)
         self._sightings[machine_id] = Sighting(
             heartbeat.boot_id,
             heartbeat.counter,
@@ -69,7 +71,15 @@ class Presence:
             _believable(heartbeat.refused),
             former,
         )
+        if was_online == heartbeat.leaving:
+            self._turned.add(machine_id)
         return True
+
+    def turned(self) -> set[UUID]:
+        """The machines that a heartbeat showed to have come online, or to leave, since this was last asked: also those
+        that are now as they were."""
+        turned, self._turned = self._turned, set()
+        return turned
 
     def forget(self, machine_id: UUID) -> None:
         """A machine was deleted or revoked."""

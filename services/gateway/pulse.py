@@ -49,10 +49,12 @@ class Pulse:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._forget(time.time() - _REMEMBERED)
+            turned = self._presence.turned()
             if not self._listeners:
                 continue
             seen = self._presence.online(datetime.now(UTC))
-            if changed := seen ^ online:
+            # A page may have been made between two turns that nobody sees here any more.
+            if changed := (seen ^ online) | turned:
                 self.tell("machines", *(f"machine:{each}" for each in changed), *self._networks_of(changed))
             online = seen
 

@@ -133,7 +133,7 @@ def _misuse(mesh: Mesh, token: str) -> None:
     """Secrets in the wrong places: each is refused, and must not be repeated in what is said about it."""
     machine = mesh.machines[0]
     other = ["--no-service", "--hostname", "again", "--state-dir", str(machine.directory / "other")]
-    for attempt in (token[:-2] + "aa", "wla_" + token[4:], token + "x" * 10_000):
+    for attempt in (token[:4] + token[4:][::-1], "wla_" + token[4:], token + "x" * 10_000):
         with pytest.raises(LabError) as refusal:
             machine.run(
                 [AGENT, "join", mesh.url, "--token", "-", "--ca-sha256", mesh.fingerprint(), *other], text=attempt

@@ -6,14 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from events.ending import end
 from events.errors import RateLimitedError
+from events.records import Heartbeat
 from services.gateway import pulse
 from services.gateway.mirror import Mirror
+from services.gateway.presence import Presence
 from services.gateway.pulse import Pulse
 
 
@@ -90,6 +94,26 @@ async def test_what_changes_is_heard_by_who_wants_it(
         follower.position = 7
         follower.advance()
         assert await next_of(news) == {"events"}
+
+
+async def test_who_comes_and_goes_at_once_is_heard_of(
+    follower: Follower, tracks: Tracks, closing: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "_LOOK_SECONDS", 0.01)
+    presence, machine, boot = Presence(), uuid4(), uuid4()
+    told: Any = follower
+    reports: Any = tracks
+    heart = Pulse(told, reports, presence)
+    running = asyncio.create_task(heart.run())
+    async with aclosing(heart.listen({"machines"}, closing, 5)) as news:
+        coming = asyncio.ensure_future(anext(news))
+        await asyncio.sleep(0)
+        # Between two looks: a page that was made in the middle shows it as online.
+        for counter, leaving in enumerate((False, True), 1):
+            presence.beat(machine, Heartbeat(boot_id=boot, counter=counter, leaving=leaving), datetime.now(UTC))
+        async with asyncio.timeout(5):
+            assert await coming == {"machines"}
+    await end([running])
 
 
 async def test_others_topics_are_not_heard(heart: Pulse, closing: asyncio.Event) -> None:
