@@ -7,15 +7,12 @@ The stream's leader says which message is the newest; the messages themselves co
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 from typing import Any
 
-import nats.errors
-import orjson
 from eventsourcing.persistence import OperationalError
 
-from events.client import BusClient, Entry, header, status
+from events.client import BusClient, Entry
+from events.direct import direct_get, entry_of
 from events.errors import UnavailableError
 from events.feed import StreamMissingError, jetstream
 
@@ -23,7 +20,6 @@ PAGE = 1000
 """So many messages are asked for at once."""
 
 _NO_MESSAGE_FOUND = 10037
-_ATTEMPT_SECONDS = 5.0
 _PATIENCE_SECONDS = 15.0
 _PAUSE_SECONDS = 0.05
 
@@ -74,38 +70,11 @@ async def _from_leader(client: BusClient, stream: str, request: dict[str, Any]) 
             await asyncio.sleep(_PAUSE_SECONDS)
     if "error" in answer:
         return None
-    message = answer["message"]
-    return Entry(
-        int(message["seq"]),
-        str(message["subject"]),
-        base64.b64decode(message.get("hdrs", "")),
-        base64.b64decode(message.get("data", "")),
-    )
+    return entry_of(answer["message"])
 
 
 async def _page(client: BusClient, stream: str, request: dict[str, Any]) -> list[Entry]:
-    """The answer to one Direct Get for several messages; what came of it if the connection was lost on the way."""
-    found: list[Entry] = []
-    ended = asyncio.get_running_loop().create_future()
-
-    def take(_subject: bytes, _reply: bytes, data: bytes, headers: bytes) -> None:
-        sequence = header(headers, b"Nats-Sequence")
-        if sequence is not None and not status(headers):
-            subject = header(headers, b"Nats-Subject") or b""
-            found.append(Entry(int(sequence), subject.decode(), headers, data))
-        elif not ended.done():
-            ended.set_result(None)
-
-    inbox = client.new_inbox()
-    subscription = await client.subscribe_raw(inbox, take)
     try:
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), reply=inbox)
-        async with asyncio.timeout(_ATTEMPT_SECONDS):
-            await ended
-    except (nats.errors.Error, TimeoutError) as error:
-        if client.is_closed:
-            raise OperationalError("the connection to the bus is closed") from error
-    finally:
-        with contextlib.suppress(nats.errors.Error):
-            await subscription.unsubscribe()
-    return found
+        return (await direct_get(client, stream, request)).entries
+    except UnavailableError as error:
+        raise OperationalError("the connection to the bus is closed") from error
