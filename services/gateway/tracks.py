@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from events.ending import end
 from events.errors import UnavailableError
 from events.feed import StreamMissingError, feed, made_at, newest_sequence
-from events.peering import BgpPlan
 from events.records import BgpEvent, BgpPlanRecord, BgpRequest, ReachEvent, ReachRequest, SyncReply
 from events.state import decode_record, signature_of
 from events.subjects import (
@@ -35,11 +34,10 @@ from events.subjects import (
     scope,
     scope_of,
 )
-from services.gateway.bgp import Bgp, subject_of
+from services.gateway.bgp import subject_of
+from services.gateway.findings import Findings
 from services.gateway.mirror import Mirror
-from services.gateway.reach import Reach
 from services.gateway.scopes import Scope
-from services.gateway.ways import Kind, Way, Ways
 
 _ACK_SECONDS = 2.0
 _CATCH_UP = 5.0
@@ -50,19 +48,16 @@ _LOOK_SECONDS = 2.0
 _Event = TypeVar("_Event", ReachEvent, BgpEvent)
 
 
-class Tracks:
+class Tracks(Findings):
     """What machines report, and the ways that follow. `run` does the work; the rest may be called beside it."""
 
     def __init__(self, client: Client) -> None:
-        self.reach = Reach()
-        self.ways = Ways()
-        self.bgp = Bgp()
-        self._plans: dict[UUID, BgpPlanRecord] = {}
+        super().__init__()
         self._client = client
         self._scopes: dict[str, Scope] = {}
         self._listeners: list[Callable[[str], None]] = []
-        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report, self._forget_reports)
-        self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, self._forget_bgp, newest=True)
+        self._reports = _Stream(client, REACH_STREAM, REACH_PREFIX, self._take_report, self.forget_reach)
+        self._bgp_reports = _Stream(client, BGP_STREAM, BGP_PREFIX, self._take_bgp, self.forget_bgp, newest=True)
         self._paths = _Stream(client, PATHS_STREAM, PATHS_PREFIX, self._take_path, self._forget_paths)
         self._turns: defaultdict[UUID, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -140,22 +135,6 @@ class Tracks:
             raise UnavailableError("The bus does not take reports now.", hint="Report again.")
         return int(acknowledged["seq"])
 
-    def way(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
-        """How a machine reaches a peer."""
-        return self.ways.way(self.reach, network_id, machine_id, peer_id)
-
-    def kind(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
-        """As that of `way`, for who counts very many."""
-        return self.ways.kind(self.reach, network_id, machine_id, peer_id)
-
-    def kinds(self, network_id: UUID, machine_id: UUID, peer_ids: Iterable[UUID]) -> Iterator[tuple[UUID, Kind]]:
-        """The kind of the way to each of these peers."""
-        return self.ways.kinds(self.reach, network_id, machine_id, peer_ids)
-
-    def plan(self, network_id: UUID) -> BgpPlan:
-        """How a network's members are to speak BGP."""
-        return BgpPlan.of(self._plans.get(network_id))
-
     async def sync(self, kind: ScopeKind, scope_id: UUID, since: int) -> SyncReply:
         """What a machine needs that holds revision `since` of its paths, or of its network's BGP plan. Raises
         `UnavailableError`."""
@@ -169,46 +148,37 @@ class Tracks:
         return reply
 
     def _take_report(self, sequence: int, message: Msg) -> None:
-        try:
-            event = ReachEvent.model_validate_json(message.data)
-        except ValidationError as error:
-            structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
-            return
-        if message.subject == reach(event.network_id, event.machine_id, event.link.peer_id):
-            self.reach.take(sequence, event)
-            self._tell("paths", event.network_id)
-
-    def _forget_reports(self) -> None:
-        self.reach = Reach()
-
-    def _forget_bgp(self) -> None:
-        self.bgp = Bgp()
-
-    def _forget_paths(self) -> None:
-        self.ways = Ways()
-        self._plans.clear()
-        self._scopes.clear()
+        with _readable(sequence):
+            if network_id := self.take_reach(message.subject, sequence, message.data):
+                self._tell("paths", network_id)
 
     def _take_bgp(self, sequence: int, message: Msg) -> None:
-        try:
-            event = BgpEvent.model_validate_json(message.data)
-        except ValidationError as error:
-            structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
-            return
-        if subject_of(event) == message.subject:
-            self.bgp.take(sequence, event)
-            self._tell("bgp", event.network_id)
+        with _readable(sequence):
+            if network_id := self.take_bgp(message.subject, sequence, message.data):
+                self._tell("bgp", network_id)
+
+    def _forget_paths(self) -> None:
+        self.forget_paths()
+        self._scopes.clear()
 
     def _take_path(self, sequence: int, message: Msg) -> None:
         record = decode_record(message.data)
         held = self._scopes.setdefault(scope_of(message.subject), Scope())
         if held.put(message.subject, record, message.data, signature_of(message)):
+            self.take_path(message.subject, record)
             if isinstance(record.body, BgpPlanRecord):
-                self._plans[record.body.network_id] = record.body
                 self._tell("bgp", record.body.network_id)
             else:
-                self.ways.take(message.subject, record)
                 self._tell("paths", message.subject.split(".")[4])
+
+
+@contextmanager
+def _readable(sequence: int) -> Iterator[None]:
+    """Leave out a report that cannot be read."""
+    try:
+        yield
+    except ValidationError as error:
+        structlog.get_logger("gateway").warning("a report cannot be read", sequence=sequence, why=str(error))
 
 
 class _Stream:
