@@ -64,11 +64,18 @@ class StateDump:
     @property
     def is_amid_event(self) -> bool:
         """Whether some of the records of the event after `position` stand in STATE, and some do not."""
-        return bool(self.entries) and _cause(self.entries[-1][1]) > self.position
+        return bool(self.entries) and cause_of(self.entries[-1][1]) > self.position
 
     def records(self) -> list[SubjectRecord]:
         """The entries decoded."""
         return [SubjectRecord(subject=subject, record=decode_record(payload)) for subject, payload in self.entries]
+
+
+def cause_of(payload: bytes) -> int:
+    """The cause of a record that is not decoded."""
+    record: dict[str, Any] = orjson.loads(payload)
+    cause: int = record["cause"]
+    return cause
 
 
 def encode_record(record: Record) -> bytes:
@@ -106,12 +113,12 @@ async def load(client: Client) -> StateDump:
                 break
     assert last is not None
     told = (last.headers or {}).get(POSITION_HEADER)
-    ordered = sorted(held, key=lambda subject: (_cause(held[subject][1]), held[subject][0]))
+    ordered = sorted(held, key=lambda subject: (cause_of(held[subject][1]), held[subject][0]))
     return StateDump(
         entries=[(subject, held[subject][1]) for subject in ordered],
         signatures={subject: signature for subject, (_, _, signature) in held.items() if signature},
         last_sequence=max(end, held[last.subject][0]),
-        position=_cause(last.data) if told is None else int(told),
+        position=cause_of(last.data) if told is None else int(told),
     )
 
 
@@ -136,7 +143,7 @@ async def last_message(client: Client) -> Last | None:
     message = answer["message"]
     payload = base64.b64decode(message.get("data", ""))
     told = header(base64.b64decode(message.get("hdrs", "")), POSITION_HEADER.encode())
-    position = _cause(payload) if told is None else int(told)
+    position = cause_of(payload) if told is None else int(told)
     return Last(message["seq"], message["subject"], payload, position, ends_event=told is None)
 
 
@@ -148,10 +155,3 @@ async def purge(client: Client, subject_filter: str) -> None:
 async def _end(client: Client) -> tuple[int, Last | None]:
     """STATE's last sequence, which outlives its message, and its newest message."""
     return await last_sequence(client, STATE_STREAM), await last_message(client)
-
-
-def _cause(payload: bytes) -> int:
-    """The cause of a record that is not decoded."""
-    record: dict[str, Any] = orjson.loads(payload)
-    cause: int = record["cause"]
-    return cause

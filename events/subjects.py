@@ -18,7 +18,11 @@
 | `live.machine.<machine>.look` | gateway | the machine's agent (no record: somebody looks at its tunnels) |
 | `ask.<machine>.<verb>` | the machine's agent | gateway: one of them, but all hear `ask.<machine>.tunnels` |
 | `beat.<machine>` | the machine's agent | gateway |
-| `allocator.execute` | gateway | allocator |
+| `history.<position>.<part>` | topology | topology (HISTORY: STATE as it was, only to look back quickly) |
+| `plan.<network>` | topology | topology (PLANS: the BGP plans that there were) |
+| `checkpoint.<position>` | topology | gateway (CHECKPOINTS: what the log was, signed) |
+| `past.<what>` | gateway | topology: one of them (what was, or would be: `events.past`) |
+| `allocator.execute`, `allocator.preview` | gateway | allocator |
 | `wireloom.command.<principal>.<kind>` | programs | gateway |
 """
 
@@ -42,12 +46,19 @@ PATHS_STREAM = "PATHS"
 PATHS_PREFIX = "pathstate"
 BGP_STREAM = "BGP"
 BGP_PREFIX = "bgp"
+HISTORY_STREAM = "HISTORY"
+HISTORY_PREFIX = "history"
+PLANS_STREAM = "PLANS"
+PLANS_PREFIX = "plan"
+CHECKPOINTS_STREAM = "CHECKPOINTS"
+CHECKPOINTS_PREFIX = "checkpoint"
 LIVE_PREFIX = "live"
 
 EVENT_HEADER = "Wl-Event"
 """Header of a stored event: its version in the aggregate, a space, and its topic."""
 
 ALLOCATOR_EXECUTE = "allocator.execute"
+ALLOCATOR_PREVIEW = "allocator.preview"
 ALLOCATOR_QUEUE = "allocator"
 COMMAND_PREFIX = "wireloom.command"
 ANYBODY = "anybody"
@@ -220,6 +231,9 @@ class Stream:
         }
 
 
+REPORTS_KEPT_SECONDS = 30 * 24 * 3600
+"""So long reports are kept."""
+
 _NEVER_REMOVED = (("deny_delete", True), ("deny_purge", True))
 
 LOG = Stream(LOG_STREAM, LOG_PREFIX, _NEVER_REMOVED)
@@ -242,10 +256,10 @@ STATE = Stream(
 REACH = Stream(
     REACH_STREAM,
     REACH_PREFIX,
-    (("discard", "old"), ("max_msgs_per_subject", 16), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
+    (("discard", "old"), ("max_msgs_per_subject", 1000), ("max_age", REPORTS_KEPT_SECONDS * 1_000_000_000)),
 )
-"""What machines reported of their links: of each the newest 16 reports, for 30 days; each link is reported again within
-a week."""
+"""What machines reported of their links: of each the newest 1000 reports, for 30 days; each link is reported again
+within a week."""
 
 PATHS = Stream(
     PATHS_STREAM,
@@ -261,7 +275,16 @@ PATHS = Stream(
 BGP = Stream(
     BGP_STREAM,
     BGP_PREFIX,
-    (("discard", "old"), ("max_msgs_per_subject", 16), ("max_age", 30 * 24 * 3600 * 1_000_000_000)),
+    (("discard", "old"), ("max_msgs_per_subject", 250), ("max_age", REPORTS_KEPT_SECONDS * 1_000_000_000)),
 )
-"""What machines report of their BGP speakers, sessions and routes: of each the newest 16, for 30 days; each is reported
-again within a week."""
+"""What machines report of their BGP speakers, sessions and routes: of each the newest 250, for 30 days; each is
+reported again within a week."""
+
+HISTORY = Stream(HISTORY_STREAM, HISTORY_PREFIX, (("discard", "old"), ("max_msgs_per_subject", 1)))
+"""What STATE held at some positions of the log, so that no moment is far from one. If deleted, made anew."""
+
+PLANS = Stream(PLANS_STREAM, PLANS_PREFIX, (("discard", "old"), ("max_msgs_per_subject", 1000)))
+"""The BGP plans that each network had: the newest 1000."""
+
+CHECKPOINTS = Stream(CHECKPOINTS_STREAM, CHECKPOINTS_PREFIX, _NEVER_REMOVED)
+"""What the whole log came to at some positions, signed."""

@@ -46,7 +46,7 @@ def _looks_up(*streams: str) -> tuple[str, ...]:
 
 
 def _reads_newest(*streams: str) -> tuple[str, ...]:
-    """For reading a stream's newest message (ADR-8 of NATS)."""
+    """For reading single messages of a stream, such as its newest (ADR-8 of NATS)."""
     return tuple(f"$JS.API.STREAM.MSG.GET.{stream}" for stream in streams)
 
 
@@ -83,33 +83,40 @@ ALLOCATOR = Permissions(
         *_looks_up("LOG", "SNAPSHOTS"),
         "$JS.API.STREAM.PURGE.SNAPSHOTS",
     ),
-    subscribe=("allocator.execute", "_INBOX.allocator.>"),
+    subscribe=("allocator.execute", "allocator.preview", "_INBOX.allocator.>"),
 )
 TOPOLOGY = Permissions(
     "topology",
     publish=(
         "state.>",
         "pathstate.>",
+        "history.>",
+        "plan.*",
+        "checkpoint.*",
+        "_INBOX.gateway.>",
         _FLOW,
-        *_defines("LOG", "STATE", "REACH", "PATHS", "BGP"),
-        *_follows("LOG", "STATE", "REACH", "PATHS", "BGP"),
-        *_reads_newest("STATE", "REACH", "PATHS", "BGP"),
+        *_defines("LOG", "STATE", "REACH", "PATHS", "BGP", "HISTORY", "PLANS", "CHECKPOINTS"),
+        *_follows("LOG", "STATE", "REACH", "PATHS", "BGP", "HISTORY", "PLANS", "CHECKPOINTS"),
+        *_looks_up("LOG", "STATE", "REACH", "PATHS", "BGP", "HISTORY", "PLANS", "CHECKPOINTS"),
         "$JS.API.STREAM.PURGE.STATE",
         "$JS.API.STREAM.PURGE.PATHS",
+        "$JS.API.STREAM.PURGE.HISTORY",
     ),
-    subscribe=("_INBOX.topology.>",),
+    subscribe=("past.*", "_INBOX.topology.>"),
 )
 GATEWAY = Permissions(
     "gateway",
     publish=(
         "allocator.execute",
+        "allocator.preview",
+        "past.*",
         "live.machine.*.look",
         "reach.>",
         "bgp.>",
         _ANSWERS,
         _FLOW,
-        *_follows("LOG", "STATE", "REACH", "PATHS", "BGP"),
-        *_reads_newest("STATE", "REACH", "PATHS", "BGP"),
+        *_follows("LOG", "STATE", "REACH", "PATHS", "BGP", "PLANS", "CHECKPOINTS"),
+        *_reads_newest("LOG", "STATE", "REACH", "PATHS", "BGP", "PLANS", "CHECKPOINTS"),
     ),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )

@@ -179,8 +179,8 @@ def _joined(newer: Stretch, older: Stretch, limit: int) -> Stretch:
 
 async def _bounds(client: Client, wanted: Wanted, end: int) -> tuple[int, int]:
     """Between which positions, both included, the log has the wanted times."""
-    first = 1 if wanted.since is None else await _first_at(client, _moved(wanted.since, -CLOCKS_APART), end)
-    last = end if wanted.until is None else await _first_at(client, _moved(wanted.until, CLOCKS_APART), end) - 1
+    first = 1 if wanted.since is None else await first_at(client, _moved(wanted.since, -CLOCKS_APART), end)
+    last = end if wanted.until is None else await first_at(client, _moved(wanted.until, CLOCKS_APART), end) - 1
     return first, last
 
 
@@ -192,7 +192,7 @@ def _moved(time: datetime, by: timedelta) -> datetime:
         return time
 
 
-async def _first_at(client: Client, time: datetime, end: int) -> int:
+async def first_at(client: Client, time: datetime, end: int) -> int:
     """The position of the first event that is not from before `time`; after the end where there is none."""
     low, high = 1, end + 1
     while low < high:

@@ -32,6 +32,7 @@ from services.gateway.http.throttle import Throttle
 from services.gateway.http.wire import PatientProtocol
 from services.gateway.keeper import Keeper
 from services.gateway.metrics import Metrics
+from services.gateway.past import Pasts
 from services.gateway.presence import Presence
 from services.gateway.programs import Programs
 from services.gateway.pulse import Pulse
@@ -96,6 +97,7 @@ class _Parts:
             tracks,
             Pulse(follower, tracks, presence),
             Tunnels(client, follower, presence, secured=identity is not None),
+            Pasts(client),
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
             bus_urls=settings.told_bus_urls,

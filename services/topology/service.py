@@ -27,6 +27,7 @@ from events.subjects import BGP, LOG, PATHS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
 from services.topology.bgp import derive_bgp
 from services.topology.derived import is_covered
+from services.topology.past.service import serve_past
 from services.topology.paths import derive_paths
 from services.topology.paths_writer import PathsDivergedError
 from services.topology.rebuild import replay
@@ -65,6 +66,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.create_task(_work(client, settings.replicas, identity, (REACH, PATHS), derive_paths)),
         asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS), derive_bgp)),
         asyncio.create_task(_purge_again(client, reconnected)),
+        asyncio.create_task(serve_past(client)),
         asyncio.create_task(stop.wait()),
     }
     try:

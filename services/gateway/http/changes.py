@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID, uuid4, uuid5
 
 from fastapi import Depends, Header, Request
@@ -29,6 +29,7 @@ from services.gateway.http.throttle import Throttle
 from services.gateway.key_ages import KeyAges
 from services.gateway.metrics import Metrics
 from services.gateway.mirror import Mirror
+from services.gateway.past import Pasts
 from services.gateway.presence import Presence
 from services.gateway.pulse import Pulse
 from services.gateway.settings import Limits
@@ -76,6 +77,8 @@ class Gateway:
     """What changes, for open pages."""
     tunnels: Tunnels
     """Machines' tunnels, when somebody looks at them."""
+    pasts: Pasts
+    """Moments that are past."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None
@@ -89,6 +92,7 @@ class Gateway:
     recent: Recent = field(default_factory=Recent)
     """The newest events, for pages that show them again and again."""
     key_ages: KeyAges = field(default_factory=KeyAges)
+    is_past: ClassVar[bool] = False
 
     @property
     def mirror(self) -> Mirror:
@@ -98,6 +102,9 @@ class Gateway:
     def now(self) -> datetime:
         """The time."""
         return datetime.now(UTC)
+
+    async def look_into(self, network_ids: Iterable[UUID]) -> None:
+        """See `services.gateway.seen.Seen`: of the present everything is known already."""
 
 
 def gateway_of(request: Request) -> Gateway:

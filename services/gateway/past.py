@@ -1,0 +1,126 @@
+"""Moments that are past, as the gateway sees them: asked of the topology service, and kept for a while. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from nats.aio.client import Client
+
+from events import log
+from events.domain import DomainEvent
+from events.errors import NotFoundError
+from events.instants import Instant
+from events.past import PAST_NETWORK, PAST_STATE, PastEntry, PastNetworkRequest, PastRequest, Supposed, ask_past
+from events.state import decode_record
+from events.subjects import BGP_STREAM, REACH_STREAM
+from services.gateway.findings import Findings
+from services.gateway.history import first_at
+from services.gateway.mirror import Mirror
+from services.gateway.presence import Presence
+
+_KEPT = 8
+"""So many moments are kept, for who goes back and forth."""
+
+_AT_ONCE = 2000
+"""So many records are read before others may run."""
+
+_MOMENT = timedelta(microseconds=1)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+class Past:
+    """The mesh as it was at one moment, or would be. See `services.gateway.seen.Seen`."""
+
+    is_past = True
+
+    def __init__(self, client: Client, mirror: Mirror, position: int, time: datetime, then: Sequence[Supposed]) -> None:
+        self.mirror = mirror
+        self.presence = Presence()
+        self.tracks = Findings()
+        self.position = position
+        """The log's position then."""
+        self.time = time
+        self._client = client
+        self._then = tuple(then)
+        self._known: set[UUID] = set()
+        self._turn = asyncio.Lock()
+
+    def now(self) -> datetime:
+        """The moment."""
+        return self.time
+
+    async def look_into(self, network_ids: Iterable[UUID]) -> None:
+        """See `Seen`. What is no network then is left out."""
+        async with self._turn:
+            for network_id in network_ids:
+                network = self.mirror.networks.get(network_id)
+                if network_id in self._known or network is None or network.record is None:
+                    continue
+                request = PastNetworkRequest(
+                    position=self.position, then=self._then, network_id=network_id, time=self.time
+                )
+                for number, entry in enumerate(await ask_past(self._client, PAST_NETWORK, request)):
+                    self._take(entry)
+                    if number % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                self._known.add(network_id)
+
+    def _take(self, entry: PastEntry) -> None:
+        if entry.stream == REACH_STREAM:
+            self.tracks.take_reach(entry.subject, entry.sequence, entry.payload)
+        elif entry.stream == BGP_STREAM:
+            self.tracks.take_bgp(entry.subject, entry.sequence, entry.payload)
+        else:
+            self.tracks.take_path(entry.subject, decode_record(entry.payload))
+
+
+class Pasts:
+    """The moments that somebody looks at."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._kept: OrderedDict[tuple[int, datetime], Past] = OrderedDict()
+
+    async def at(self, instant: Instant) -> Past:
+        """The mesh right after the event at a position, or at a time.
+
+        Raises `NotFoundError` for a position that the log has not come to, and `UnavailableError`.
+        """
+        position, time = await self._place(instant)
+        kept = self._kept.get((position, time))
+        if kept is None:
+            kept = self._kept[position, time] = await self._asked(position, time, ())
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end((position, time))
+        return kept
+
+    async def supposing(self, events: Sequence[DomainEvent]) -> tuple[Past, Past]:
+        """The mesh as it is now, and as it would be if these events happened. Raises `UnavailableError`."""
+        end, now = await log.last_sequence(self._client), datetime.now(UTC)
+        return await self._asked(end, now, ()), await self._asked(end, now, [Supposed.of(event) for event in events])
+
+    async def _place(self, instant: Instant) -> tuple[int, datetime]:
+        end = await log.last_sequence(self._client)
+        if instant.time is not None:
+            return await first_at(self._client, instant.time + _MOMENT, end) - 1, instant.time
+        assert instant.position is not None
+        if instant.position > end:
+            raise NotFoundError(
+                f"The log ends at {end}: there is no position {instant.position} yet.", hint="Give one that there is."
+            )
+        found = await log.read(self._client, instant.position - 1, 1, instant.position) if instant.position else []
+        return instant.position, found[0].event.time if found else _BEGINNING
+
+    async def _asked(self, position: int, time: datetime, then: Sequence[Supposed]) -> Past:
+        mirror = Mirror()
+        request = PastRequest(position=position, then=tuple(then))
+        for number, entry in enumerate(await ask_past(self._client, PAST_STATE, request)):
+            mirror.apply(entry.subject, entry.payload)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return Past(self._client, mirror, position, time, then)
