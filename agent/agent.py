@@ -171,7 +171,7 @@ class Agent:
             doubted=lambda _: self._memberships.restart(),
             deleted=self._memberships.end_network,
             belief=belief,
-            dropped=self._heart.owe,
+            acknowledge=self._heart.owe,
             reports=Reports(boot_id),
             routed=self._routed,
             probing=self._probing,

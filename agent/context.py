@@ -60,8 +60,8 @@ class Context:
     """Says that a network was deleted."""
     belief: Belief
     """Tells what to believe of what is heard."""
-    dropped: Callable[[], None]
-    """Says that an interface has lost a peer that the records have no more."""
+    acknowledge: Callable[[], None]
+    """Says that an interface agrees with more of its network's records."""
     reports: Reports
     """Orders what is reported of links."""
     routed: Callable[[], None] = lambda: None

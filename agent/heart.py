@@ -1,10 +1,12 @@
-"""Says that the machine is alive, and how far its interfaces agree with the records: a shell."""
+"""Says that the machine is alive, and acknowledges how far its interfaces agree with the records: a shell."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID
 
 from nats.aio.client import Client
@@ -14,6 +16,18 @@ from events.records import Heartbeat
 from events.subjects import beat
 
 _SOON = 0.2
+"""For so many seconds what is owed is gathered."""
+
+_APART = 1.0
+"""Seconds between two beats, at least: where many machines join, each of the others has something to tell each time."""
+
+
+class Applied(NamedTuple):
+    """How far an interface agrees with the records of its network."""
+
+    revision: int
+    at: float
+    """When it came to that (`time.monotonic`)."""
 
 
 class Heart:
@@ -24,7 +38,7 @@ class Heart:
         machine_id: UUID,
         boot_id: UUID,
         *,
-        applied: Callable[[], dict[UUID, int]],
+        applied: Callable[[], dict[UUID, Applied]],
         refused: Mapping[str, int],
     ) -> None:
         """`applied` and `refused` are what `Heartbeat` says of them."""
@@ -46,19 +60,22 @@ class Heart:
             current = client()
             if current is not None and current.is_connected:
                 await self.beat(current)
+            earliest = time.monotonic() + _APART
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await self._owed.wait()
-                    await asyncio.sleep(_SOON)
+                    await asyncio.sleep(max(_SOON, earliest - time.monotonic()))
 
     async def beat(self, client: Client, leaving: bool = False) -> None:
         """Beat once. What cannot be said is said next time."""
         self._beats += 1
+        applied, now = self._applied(), time.monotonic()
         heartbeat = Heartbeat(
             boot_id=self._boot_id,
             counter=self._beats,
             leaving=leaving,
-            applied=self._applied(),
+            applied={network_id: known.revision for network_id, known in applied.items()},
+            applied_ago={network_id: int((now - known.at) * 1000) for network_id, known in applied.items()},
             refused=dict(self._refused),
         )
         with suppress(NatsError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from random import SystemRandom
 from typing import Any
@@ -19,9 +19,10 @@ from agent.bgp.duties import Place
 from agent.bgp.words import Words
 from agent.context import Context
 from agent.desired import Locality
-from agent.device import Changes, DeviceError, PeerChange, PortTakenError, merged
+from agent.device import Changes, DeviceError, PortTakenError, merged
 from agent.follow import Update
 from agent.guidance import Word
+from agent.heart import Applied
 from agent.keys import generate_private_key, is_due, public_key
 from agent.listening import Listener
 from agent.members import Increment
@@ -90,7 +91,7 @@ class Network:
         self._applying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._is_up = False
-        self._applied = 0
+        self._applied = Applied(0, time.monotonic())
         self._log = structlog.get_logger("agent").bind(network=str(self.network_id), interface=self.interface)
         self._restore()
 
@@ -160,12 +161,19 @@ class Network:
                 self._listener.follower.restart()
 
     @property
-    def applied(self) -> int:
-        """The revision of the network's records up to which the interface agrees with them."""
+    def applied(self) -> Applied:
+        """The revision of the network's records up to which the interface agrees with them, and since when."""
         is_right = self._is_up and not self.needs_compare and not self._pending and not self._lock.locked()
-        if is_right and not self._listener.follower.behind:
-            self._applied = self._listener.follower.shown
+        shown = self._listener.follower.shown
+        if is_right and not self._listener.follower.behind and shown != self._applied.revision:
+            self._applied = Applied(shown, time.monotonic())
         return self._applied
+
+    def _acknowledge(self) -> None:
+        """Have the control plane told, where the interface agrees with more records than before."""
+        before = self._applied
+        if self.applied != before:
+            self._context.acknowledge()
 
     async def attach(self, client: Client) -> None:
         """Hear the network's records on this connection."""
@@ -185,6 +193,7 @@ class Network:
         body = None if entry.record.body is None else entry.payload
         self._context.store.put(self._scope, entry.subject, entry.record.revision, body)
         self._context.wrote()
+        self._acknowledge()
 
     def updated(self, update: Update) -> None:
         """See `Hearer.updated`."""
@@ -206,6 +215,7 @@ class Network:
         store.set_revision(self._scope, update.revision)
         self._context.wrote()
         self.announce()
+        self._acknowledge()
 
     def gone(self) -> None:
         """See `Hearer.gone`. Whether it is true, the machine's own scope tells."""
@@ -253,7 +263,6 @@ class Network:
             return
         try:
             self._context.devices.apply(self.interface, increment.changes)
-            self._tell_of(increment.peers)
         except DeviceError as error:
             self._refused(error)
 
@@ -263,14 +272,10 @@ class Network:
                 batch, self._pending = merged(*self._pending), []
                 try:
                     await self._context.run(self._context.devices.apply, self.interface, batch)
-                    self._tell_of(batch.peers)
                 except DeviceError as error:
                     self._refused(error)
                     return
-
-    def _tell_of(self, changes: Iterable[PeerChange]) -> None:
-        if any(change.remove for change in changes):
-            self._context.dropped()
+        self._acknowledge()
 
     def _refused(self, error: DeviceError) -> None:
         self._log.warning("a change to the interface failed", error=error.detail, hint=error.hint)
@@ -296,6 +301,11 @@ class Network:
         Idempotent. Returns whether it worked; what went wrong is logged.
         """
         self.turn_key()
+        is_right = await self._reconciled(rotate)
+        self._acknowledge()
+        return is_right
+
+    async def _reconciled(self, rotate: bool) -> bool:
         async with self._lock:
             for _ in range(_PORT_TRIES):
                 try:
@@ -332,7 +342,6 @@ class Network:
             # While this runs, records only join what is pending: it is made afterwards, in its turn.
             self._is_up = True
             await self._context.run(devices.apply, self.interface, changes)
-            self._tell_of(changes.peers)
         elif (
             rotate
             and not self.view.is_probed

@@ -405,6 +405,8 @@ class Heartbeat(Tolerant):
     """The agent stops on purpose: the machine counts as offline at once."""
     applied: dict[UUID, int] = Field(default_factory=dict)
     """For each network, the revision up to which its interface agrees with the records."""
+    applied_ago: dict[UUID, int] = Field(default_factory=dict)
+    """For each network, how many milliseconds ago its interface came to that."""
     refused: dict[str, int] = Field(default_factory=dict)
     """How many records were refused since the agent started, by reason (`agent.trust.Reason`)."""
 
