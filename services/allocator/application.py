@@ -23,6 +23,8 @@ from eventsourcing.utils import EnvType
 from events.commands import Command, Outcome
 from events.domain import DomainEvent
 from events.errors import InternalError, UnavailableError, WireloomError
+from events.past import Supposed
+from events.preview import Preview, PreviewAnswer
 from services.allocator import snapshots
 from services.allocator.access import Access
 from services.allocator.aggregates import Aggregate, Machine, Registry, evolve, project
@@ -130,6 +132,23 @@ class Allocator(Application[UUID]):
             answers += await self._execute_group(commands[len(answers) :])
         return answers
 
+    def preview(self, commands: Sequence[Command]) -> PreviewAnswer:
+        """What would become of each command at the end of the log, after those before it. Nothing is written, and
+        nothing of it remembered.
+
+        It may not be called while `execute` runs. Raises `UnavailableError`.
+        """
+        try:
+            self._catch_up()
+            self._may_assume = False
+            desk = Desk(self, self._now)
+            drafts = [(command, self._decide_one(desk, command)) for command in commands]
+        except PersistenceError as error:
+            raise UnavailableError("The log does not answer.", hint="Ask again.") from error
+        return PreviewAnswer(
+            position=self._position, commands=tuple(self._previewed(command, draft) for command, draft in drafts)
+        )
+
     def close(self) -> None:
         """Let a snapshot that is being taken finish, and close the connection to the log."""
         if hasattr(self, "_background"):
@@ -206,14 +225,20 @@ class Allocator(Application[UUID]):
         return self._outcome(draft, self._position) if isinstance(draft, Decided) else draft
 
     def _outcome(self, decided: Decided, sequence: int) -> Outcome:
-        outcome = Outcome(
-            command_id=decided.command.command_id,
-            sequence=sequence,
-            changed=bool(decided.events),
-            assignments=decided.assignments,
-        )
+        outcome = decided.outcome(sequence)
         self._memory.executed(decided.command, outcome)
         return outcome
+
+    def _previewed(self, command: Command, draft: Decided | Answer) -> Preview:
+        if isinstance(draft, WireloomError):
+            return Preview.of_refusal(command.command_id, draft)
+        if isinstance(draft, Outcome):
+            return Preview(command_id=command.command_id, outcome=draft, is_executed=True)
+        return Preview(
+            command_id=command.command_id,
+            outcome=draft.outcome(self._position),
+            events=tuple(Supposed.of(event) for event in draft.events),
+        )
 
     def _catch_up(self) -> None:
         """Read everything that was written since the position."""

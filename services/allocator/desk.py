@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol, cast
 from uuid import UUID
 
-from events.commands import Command
+from events.commands import Command, Outcome
 from events.domain import ACCESS_ID, REGISTRY_ID, ROUTING_ID, Assignment, DomainEvent, MachinesAssigned
 from events.errors import IdTakenError
 from services.allocator.access import Access
@@ -45,6 +45,15 @@ class Decided:
     command: Command
     events: tuple[DomainEvent, ...]
     assignments: tuple[Assignment, ...]
+
+    def outcome(self, sequence: int) -> Outcome:
+        """What it came to, for who gave the command."""
+        return Outcome(
+            command_id=self.command.command_id,
+            sequence=sequence,
+            changed=bool(self.events),
+            assignments=self.assignments,
+        )
 
 
 @dataclass

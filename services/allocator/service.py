@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from pydantic_settings import BaseSettings
 from events import bus
 from events.client import BusClient
 from events.commands import COMMANDS, Command, Outcome
-from events.errors import InvalidInputError, WireloomError
+from events.errors import InvalidInputError, UnavailableError, WireloomError
 from events.identity import Identity
+from events.preview import PreviewRequest, check_ids
 from events.store.journal import Journal
-from events.subjects import ALLOCATOR_EXECUTE, ALLOCATOR_QUEUE, LOG, SNAPSHOTS
+from events.subjects import ALLOCATOR_EXECUTE, ALLOCATOR_PREVIEW, ALLOCATOR_QUEUE, LOG, SNAPSHOTS
 from services.allocator.application import Allocator, Answer
 
 GROUP_SIZE = 256
 """So many waiting commands at most are decided and written together."""
+
+MAX_PREVIEWS = 256
+"""So many previews at most wait; further ones are refused."""
 
 
 class Settings(BaseSettings):
@@ -52,24 +57,32 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         journal = Journal(BusClient.of(client), LOG.name, LOG.prefix)
         with Allocator(environment, append=journal.append) as application:
             clerk = _Clerk(application)
-            subscription = await client.subscribe(ALLOCATOR_EXECUTE, queue=ALLOCATOR_QUEUE, cb=clerk.take)
+            subscriptions = [
+                await client.subscribe(ALLOCATOR_EXECUTE, queue=ALLOCATOR_QUEUE, cb=clerk.take),
+                await client.subscribe(ALLOCATOR_PREVIEW, queue=ALLOCATOR_QUEUE, cb=clerk.take_preview),
+            ]
             await client.flush()
             log.info("ready", position=application.position)
             async with asyncio.TaskGroup() as group:
                 group.create_task(clerk.work())
                 await stop.wait()
-                await subscription.drain()  # type: ignore[no-untyped-call]
+                for subscription in subscriptions:
+                    await subscription.drain()  # type: ignore[no-untyped-call]
                 clerk.finish()
     finally:
         await client.close()
 
 
 class _Clerk:
-    """Takes requests and has the application execute them: those that arrive while a group is written are the next."""
+    """Takes requests and has the application execute them: those that arrive while a group is written are the next.
+
+    Between two groups at most one preview is made: who only asks what would be holds up nobody.
+    """
 
     def __init__(self, application: Allocator) -> None:
         self._application = application
         self._waiting: deque[tuple[Msg, Command]] = deque()
+        self._previews: deque[tuple[Msg, PreviewRequest]] = deque()
         self._news = asyncio.Event()
         self._is_finishing = False
 
@@ -83,15 +96,45 @@ class _Clerk:
         self._waiting.append((message, command))
         self._news.set()
 
+    async def take_preview(self, message: Msg) -> None:
+        """Let a request to know what commands would lead to wait for its turn, or refuse it."""
+        try:
+            request = PreviewRequest.model_validate_json(message.data)
+            check_ids(request)
+            if len(self._previews) >= MAX_PREVIEWS:
+                raise UnavailableError("Too many want to know what would happen.", hint="Ask again in a moment.")
+        except ValidationError as error:
+            await bus.refuse(message, _not_a_command(error))
+        except WireloomError as error:
+            await bus.refuse(message, error)
+        else:
+            self._previews.append((message, request))
+            self._news.set()
+
     async def work(self) -> None:
         """Answer requests until `finish` was called and none is left."""
-        while self._waiting or not self._is_finishing:
+        while self._waiting or self._previews or not self._is_finishing:
             await self._news.wait()
             self._news.clear()
-            while self._waiting:
+            while self._waiting or self._previews:
                 group = [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_SIZE))]
-                answers = await self._application.execute([command for _, command in group])
-                await _reply([message for message, _ in group], answers)
+                if group:
+                    answers = await self._application.execute([command for _, command in group])
+                    await _reply([message for message, _ in group], answers)
+                if self._previews:
+                    await self._preview(*self._previews.popleft())
+                    await asyncio.sleep(0)
+
+    async def _preview(self, message: Msg, request: PreviewRequest) -> None:
+        try:
+            body = self._application.preview(request.commands).model_dump_json().encode()
+            if len(body) > message._client.max_payload:
+                raise InvalidInputError("There is more to tell than the bus carries.", hint="Ask for less at once.")
+        except WireloomError as error:
+            await bus.refuse(message, error)
+        else:
+            with contextlib.suppress(nats.errors.Error):
+                await message._client.publish(message.reply, body)
 
     def finish(self) -> None:
         """Have `work` end once it has answered what is waiting."""

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.popo import POPOAggregateRecorder
 from hypothesis import settings
@@ -39,6 +40,7 @@ from events.errors import (
     UnavailableError,
     WireloomError,
 )
+from events.preview import Preview
 from services.allocator.aggregates import Network, Registry
 from services.allocator.desk import assignments_of
 from tests.support.allocators import MemoryAllocator, PositionedRecorder
@@ -76,12 +78,39 @@ class AllocatorMachine(RuleBasedStateMachine):
     def do(self, which: int, command_type: type[Command], **fields: Any) -> Outcome | WireloomError:
         """Execute a command as a client does: on `UnavailableError` send it again, to whoever answers."""
         command = command_type(command_id=uuid4(), actor="test:model", **fields)
+        would = self.preview(which, command)
         answer = self.allocators[which].answers([command])[0]
         if isinstance(answer, UnavailableError):
             answer = self.allocators[1 - which].answers([command])[0]
         if isinstance(answer, Outcome):
             self.answered.append((command, answer))
+        self.compare(would, command, answer)
         return answer
+
+    def preview(self, which: int, command: Command) -> Preview:
+        """What an allocator says that a command would do; that it says so changes nothing."""
+        before = self.traces(which)
+        (would,) = self.allocators[which].preview([command]).commands
+        assert self.traces(which) == before
+        assert not would.is_executed
+        return would
+
+    def traces(self, which: int) -> Any:
+        """Whatever a command could leave behind, less what was read from the log only now."""
+        allocator = self.allocators[which]
+        allocator.preview([SetDefaultNetwork(command_id=uuid4(), actor="test:model", network_id=None)])
+        snapshots = len(self.snapshots._stored_events)
+        return len(self.recorder.stored_events), snapshots, list(allocator._memory._executed), allocator.position
+
+    def compare(self, would: Preview, command: Command, answer: Outcome | WireloomError) -> None:
+        """A command does what it was said that it would."""
+        events = [event for event in map(read, self.recorder.stored_events) if event.command_id == command.command_id]
+        assert list(would.decoded()) == events
+        if isinstance(answer, Outcome):
+            assert would.done().assignments == answer.assignments
+            assert would.done().changed == answer.changed
+        else:
+            assert would.problem == orjson.loads(answer.to_json())
 
     @rule(
         target=networks,
@@ -224,6 +253,9 @@ class AllocatorMachine(RuleBasedStateMachine):
             command, outcome = data.draw(st.sampled_from(changes))
             written = len(self.recorder.stored_events)
             lose, self.recorder.lose_next = self.recorder.lose_next, None
+            (would,) = self.allocators[which].preview([command]).commands
+            assert would.is_executed and not would.events
+            assert self.lasting(command, would.done()) == self.lasting(command, outcome)
             (answer,) = self.allocators[which].answers([command])
             assert self.lasting(command, answer) == self.lasting(command, outcome)
             assert len(self.recorder.stored_events) == written
