@@ -10,6 +10,7 @@ from events.errors import WireloomError
 from services.cli import (
     accounts,
     bgp,
+    convergence,
     crossings,
     export,
     first,
@@ -56,6 +57,7 @@ app.add_typer(policies.app, name="policy", rich_help_panel="Routing")
 app.add_typer(bgp.app, name="bgp", rich_help_panel="Routing")
 machines.app.command("gateway")(crossings.gateway)
 networks.app.command("reflectors")(crossings.reflectors)
+networks.app.command("status")(convergence.network_status)
 app.add_typer(tokens.app, name="token", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Access")(login.login)
 app.command(rich_help_panel="Access")(login.logout)

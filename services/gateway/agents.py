@@ -34,6 +34,7 @@ from events.records import (
     SyncRequest,
 )
 from events.subjects import GATEWAY_QUEUE, scope
+from services.gateway.acknowledging import Acknowledging
 from services.gateway.bgp import tells_of_members
 from services.gateway.commander import Commander
 from services.gateway.follower import Follower
@@ -68,6 +69,7 @@ class Agents:
         metrics: Metrics,
         *,
         tracks: Tracks,
+        acknowledging: Acknowledging,
         identity: Identity | None,
     ) -> None:
         """Without an `identity` every machine is taken for what it says it is."""
@@ -77,6 +79,7 @@ class Agents:
         self._presence = presence
         self._metrics = metrics
         self._tracks = tracks
+        self._acknowledging = acknowledging
         self._identity = identity
         self._asked: Counter[str] = Counter()
         self._verbs: dict[str, Callable[[UUID, bytes], Awaitable[bytes]]] = {
@@ -238,9 +241,11 @@ class Agents:
             self._metrics.refused_heartbeats.inc()
             return
         before = sum(self._presence.refused(machine_id).values())
-        if not self._presence.beat(machine_id, heartbeat, datetime.now(UTC)):
+        now = datetime.now(UTC)
+        if not self._presence.beat(machine_id, heartbeat, now):
             self._metrics.refused_heartbeats.inc()
             return
+        self._acknowledging.beat(machine_id, heartbeat, now)
         self._metrics.heartbeats.inc()
         more = sum(self._presence.refused(machine_id).values()) - before
         self._metrics.refused_records.inc(max(0, min(more, _MOST_REFUSED)))

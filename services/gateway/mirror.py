@@ -153,6 +153,17 @@ class Mirror:
                 found[network_id] = held.revision
         return found
 
+    def revision_of(self, network_id: UUID) -> tuple[int, datetime | None]:
+        """The revision that a network has come to, and when the event behind that was decided."""
+        known = self._scopes.get(scope("network", network_id), Scope())
+        newest = known.newest()
+        return known.revision, newest.time if newest is not None else None
+
+    def first_after(self, network_id: UUID, revision: int) -> datetime | None:
+        """When the oldest of the records that a network has since a revision was caused."""
+        held = self._scopes.get(scope("network", network_id), Scope()).first_after(revision)
+        return held.time if held is not None else None
+
     def signed_with(self) -> Counter[str]:
         """How many records are signed with each key, by its fingerprint; under "" those without a signature."""
         return Counter(signed_with(text) for held in self._scopes.values() for text in held.signatures())

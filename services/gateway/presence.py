@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import ClassVar
 from uuid import UUID
 
 from events.records import Heartbeat
@@ -38,12 +39,17 @@ class Sighting:
     """For each network, the revision up to which the machine's interface agrees with the records."""
     refused: Mapping[str, int]
     """How many records the agent has refused since it started, by reason."""
+    online_since: datetime
+    """Since when it was online without a break, with this run of its agent."""
     former: tuple[UUID, ...] = ()
     """The boot ids before this one, the newest first."""
 
 
 class Presence:
     """When each machine was last heard of, and what it said."""
+
+    is_recorded: ClassVar[bool] = True
+    """False for a moment that is past: nobody wrote down who was online then."""
 
     def __init__(self) -> None:
         self._sightings: dict[UUID, Sighting] = {}
@@ -69,6 +75,7 @@ class Presence:
             now,
             heartbeat.applied,
             _believable(heartbeat.refused),
+            known.online_since if known is not None and was_online and known.boot_id == heartbeat.boot_id else now,
             former,
         )
         if was_online == heartbeat.leaving:
@@ -90,6 +97,10 @@ class Presence:
         known = self._sightings.get(machine_id)
         return known is not None and not known.leaving and now - known.seen_at <= ONLINE_FOR
 
+    def told(self, machine_id: UUID, now: datetime) -> bool | None:
+        """As `is_online`, for people to read: None where it is not recorded."""
+        return self.is_online(machine_id, now) if self.is_recorded else None
+
     def last_seen_at(self, machine_id: UUID) -> datetime | None:
         """When the machine was last heard of; None if not since this gateway started."""
         known = self._sightings.get(machine_id)
@@ -99,6 +110,11 @@ class Presence:
         """The revision of a network's records up to which the machine's interface agrees with them; 0 if unknown."""
         known = self._sightings.get(machine_id)
         return known.applied.get(network_id, 0) if known is not None else 0
+
+    def online_since(self, machine_id: UUID) -> datetime | None:
+        """Since when its agent has been heard of without a break; None if not since this gateway started."""
+        known = self._sightings.get(machine_id)
+        return known.online_since if known is not None else None
 
     def refused(self, machine_id: UUID) -> dict[str, int]:
         """How many records the machine's agent has refused since it started, by reason."""
@@ -112,6 +128,12 @@ class Presence:
     def online_count(self, now: datetime) -> int:
         """How many machines are online."""
         return sum(self.is_online(machine_id, now) for machine_id in self._sightings)
+
+
+class Unrecorded(Presence):
+    """Of a moment that is past: of nobody is it known whether he was online."""
+
+    is_recorded = False
 
 
 def _believable(refused: Mapping[str, int]) -> dict[str, int]:

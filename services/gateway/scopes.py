@@ -79,6 +79,18 @@ class Scope:
         """When each of the records was caused."""
         return (held.time for held in self._subjects.values())
 
+    def first_after(self, revision: int) -> Held | None:
+        """The oldest record that stands of those after a revision."""
+        for following in self._revisions[bisect_right(self._revisions, revision) :]:
+            if (subject := self._by_revision.get(following)) is not None:
+                return self._subjects[subject]
+        return None
+
+    def newest(self) -> Held | None:
+        """The newest record."""
+        subject = self._by_revision.get(self.revision)
+        return None if subject is None else self._subjects[subject]
+
     def page(self, since: int) -> tuple[tuple[SignedRecord, ...], bool]:
         """The first records after revision `since`, in order, and whether there are more."""
         found: list[SignedRecord] = []

@@ -22,6 +22,7 @@ from events.ending import end
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
 from events.trust.permissions import Role
+from services.gateway.acknowledging import Acknowledging
 from services.gateway.admission import Admission
 from services.gateway.agents import Agents
 from services.gateway.commander import Commander
@@ -85,7 +86,18 @@ class _Parts:
         self.tasks = Tasks()
         self.release = version("wireloom")
         self.keeper = Keeper(keeping, identity, follower, metrics) if identity and keeping else None
-        self.agents = Agents(client, commander, follower, presence, metrics, tracks=tracks, identity=identity)
+        acknowledging = Acknowledging(follower.mirror, presence)
+        follower.call_with_subjects(acknowledging.record)
+        self.agents = Agents(
+            client,
+            commander,
+            follower,
+            presence,
+            metrics,
+            tracks=tracks,
+            acknowledging=acknowledging,
+            identity=identity,
+        )
         self.programs = Programs(commander, follower, self.tasks, secured=identity is not None)
         self.gateway = Gateway(
             client,
@@ -98,6 +110,7 @@ class _Parts:
             Pulse(follower, tracks, presence),
             Tunnels(client, follower, presence, secured=identity is not None),
             Pasts(client),
+            acknowledging.convergences,
             admission=_admission(settings, identity, commander, follower, metrics),
             identity=identity,
             bus_urls=settings.told_bus_urls,

@@ -26,6 +26,7 @@ from services.gateway.http import (
     revocations,
     route_policies,
     session,
+    status,
     tokens,
     tunnels,
     vips,
@@ -59,6 +60,7 @@ _TAGS = [
 
 ROUTERS = (
     networks.router,
+    status.router,
     machines.router,
     paths.router,
     tunnels.router,

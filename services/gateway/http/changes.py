@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
@@ -21,6 +21,7 @@ from events.fields import shown
 from events.identity import Identity
 from services.gateway.admission import Admission
 from services.gateway.commander import Commander
+from services.gateway.convergence import Convergences
 from services.gateway.follower import Follower
 from services.gateway.history import Recent
 from services.gateway.http.guard import OPEN_ACTOR, Calling, open_to_all
@@ -79,6 +80,8 @@ class Gateway:
     """Machines' tunnels, when somebody looks at them."""
     pasts: Pasts
     """Moments that are past."""
+    convergences: Convergences
+    """How soon machines apply what changes."""
     admission: Admission | None = None
     """What lets machines and programs onto the bus. None: whoever reaches the gateway may do everything."""
     identity: Identity | None = None
@@ -117,8 +120,14 @@ def gateway_of(request: Request) -> Gateway:
 
 def no_query(request: Request) -> None:
     """For routes without parameters. Raises `InvalidInputError` where one is given."""
+    require_only(request, ())
+
+
+def require_only(request: Request, known: Collection[str]) -> None:
+    """That no parameters are given but those known. Raises `InvalidInputError`."""
     for name in request.query_params:
-        raise InvalidInputError(f"There is no parameter {shown(name)} here.", hint="Leave it out.", field=name)
+        if name not in known:
+            raise InvalidInputError(f"There is no parameter {shown(name)} here.", hint="Leave it out.", field=name)
 
 
 PLAIN = Depends(no_query)
