@@ -76,7 +76,7 @@ def laggards_table(laggards: Iterable[Json], revision: int) -> Table:
         table.add_row(
             each["hostname"],
             Text("online", style="green") if each["is_online"] else _last_seen(each),
-            _since(each["since"]) or "–",
+            _since(each["since"]) or "not known",
             f"{revision - each['revision']:,}" if known else "not known",
         )
     return table
@@ -85,7 +85,7 @@ def laggards_table(laggards: Iterable[Json], revision: int) -> Table:
 def seconds_text(seconds: float | None) -> str:
     """A time from a decision until it was applied."""
     if seconds is None:
-        return "–"
+        return "-"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

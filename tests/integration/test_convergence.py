@@ -61,7 +61,7 @@ async def test_who_lags_and_how_soon_changes_were_applied(http: httpx2.AsyncClie
     first = (await status(http, network))["revision"]
     for machine in machines:
         await say(machine, first)
-    await wait_until(lambda: shows(), what="both are up to date")
+    await wait_until(shows, what="both are up to date")
     await done(http.patch(f"{NETWORKS}/{network}", json={"name": "bureau"}))
     await say(machines[0], first + 1)
     await wait_until(lambda: shows("two"), what="the second lags")
