@@ -52,6 +52,7 @@ class Bgp:
         """By subject."""
         self._sessions: dict[_Place, dict[Peering, SessionState]] = {}
         """But for those that are not meant to be any more."""
+        self._newest_session: dict[_Place, int] = {}
         self._established: dict[_Place, Counter[SessionKind]] = {}
         """How many of them are established, as both ends find."""
         self._ribs: dict[_Place, Heard] = {}
@@ -79,6 +80,7 @@ class Bgp:
             return
         self._heard[subject] = heard = Heard(sequence, event)
         if isinstance(state, SessionState):
+            self._newest_session[place] = max(sequence, self._newest_session.get(place, 0))
             self._take_session(place, state)
         if isinstance(state, RibState) and ((newest := self._ribs.get(place)) is None or newest.sequence < sequence):
             self._ribs[place] = heard
@@ -126,6 +128,11 @@ class Bgp:
     def sessions(self, network_id: UUID, machine_id: UUID) -> dict[Peering, SessionState]:
         """What a machine last reported of its sessions."""
         return self._sessions.get((network_id, machine_id), {})
+
+    def newest_session(self, network_id: UUID, machine_id: UUID) -> int:
+        """Where a machine's newest report of any session stands in BGP; 0 for none. Of two moments that have the same,
+        both know the same of its sessions."""
+        return self._newest_session.get((network_id, machine_id), 0)
 
     def routes(self, network_id: UUID, machine_id: UUID) -> tuple[tuple[RibRoute, ...], int]:
         """The routes that a machine last reported, in the order of their prefixes, and how many there are in all. What

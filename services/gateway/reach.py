@@ -64,13 +64,16 @@ class Reach:
 
     def __init__(self) -> None:
         self._links: dict[tuple[UUID, UUID], dict[UUID, Link]] = {}
+        self._newest: dict[tuple[UUID, UUID], int] = {}
         self._reporters = Reporters(REPORTS)
         self._doubted: set[tuple[UUID, UUID, UUID]] = set()
         """Links of which a report may be written, or may still come to be, that is not known of here."""
 
     def take(self, sequence: int, event: ReachEvent) -> None:
         """A report that stands in REACH, where it is newer than what is known of its link."""
-        links = self._links.setdefault((event.network_id, event.machine_id), {})
+        place = event.network_id, event.machine_id
+        links = self._links.setdefault(place, {})
+        self._newest[place] = max(sequence, self._newest.get(place, 0))
         known, reported = links.get(event.link.peer_id), Reported(sequence, event)
         if known is None:
             links[event.link.peer_id] = Link(reported, reported)
@@ -90,6 +93,11 @@ class Reach:
     def links(self, network_id: UUID, machine_id: UUID) -> Mapping[UUID, Link]:
         """What a machine reported of all its links, by peer."""
         return self._links.get((network_id, machine_id), {})
+
+    def newest(self, network_id: UUID, machine_id: UUID) -> int:
+        """Where a machine's newest report of any link stands in REACH; 0 for none. Of two moments that have the same,
+        both know the same of its links."""
+        return self._newest.get((network_id, machine_id), 0)
 
     def link(self, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Link | None:
         """What a machine reported of its link to a peer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -13,6 +13,8 @@ from events.records import PathRecord, Record
 from services.gateway.reach import Link, Reach
 
 Kind = Literal["direct", "transit", "none", "unknown"]
+_Ends = tuple[UUID, UUID]
+"""A machine and its peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Ways:
     """The ways of all pairs."""
 
     def __init__(self) -> None:
-        self._records: dict[tuple[UUID, UUID, UUID], Record] = {}
+        self._records: dict[UUID, dict[_Ends, Record]] = {}
+        """By network."""
 
     def take(self, subject: str, record: Record) -> None:
         """A record of the stream PATHS."""
@@ -47,33 +50,38 @@ class Ways:
         if kind != "path":
             return
         network, peer = rest
-        key = UUID(network), UUID(machine), UUID(peer)
+        records, ends = self._records.setdefault(UUID(network), {}), (UUID(machine), UUID(peer))
         if record.body is None:
-            self._records.pop(key, None)
+            records.pop(ends, None)
         else:
-            self._records[key] = record
+            records[ends] = record
+
+    def records(self, network_id: UUID) -> Mapping[_Ends, Record]:
+        """The records of a network, by machine and peer. Where both ends report a direct path, that counts, and not the
+        record."""
+        return self._records.get(network_id, {})
 
     def kind(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
         """As that of `way`, for who counts very many."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
-        return _kind(self._records.get((network_id, machine_id, peer_id)), mine, theirs)
+        return _kind(self.records(network_id).get((machine_id, peer_id)), mine, theirs)
 
     def kinds(
         self, reach: Reach, network_id: UUID, machine_id: UUID, peer_ids: Iterable[UUID]
     ) -> Iterator[tuple[UUID, Kind]]:
         """The kind of the way to each of these peers, at less than half the cost of `kind`."""
-        links, records = reach.links(network_id, machine_id), self._records
+        links, records = reach.links(network_id, machine_id), self.records(network_id)
         for peer_id in peer_ids:
             mine, theirs = links.get(peer_id), reach.link(network_id, peer_id, machine_id)
             if mine is not None and theirs is not None and mine.is_direct and theirs.is_direct:
                 yield peer_id, "direct"
             elif peer_id != machine_id:
-                yield peer_id, _kind(records.get((network_id, machine_id, peer_id)), mine, theirs)
+                yield peer_id, _kind(records.get((machine_id, peer_id)), mine, theirs)
 
     def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
         """How a machine reaches a peer."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
-        record = self._records.get((network_id, machine_id, peer_id))
+        record = self.records(network_id).get((machine_id, peer_id))
         kind = _kind(record, mine, theirs)
         if kind == "direct":
             record = None
