@@ -27,6 +27,7 @@ _UNITS = {
     "week": 604_800,
 }
 _MOST = 2**53
+_DIGITS = 16
 
 
 class Instant(NamedTuple):
@@ -43,7 +44,7 @@ def parse_instant(text: str, now: datetime, zone: tzinfo = UTC) -> Instant:
     Raises `InvalidInputError`, also for a time that has not come yet.
     """
     said = text.strip()
-    if said.isascii() and said.isdigit() and int(said) < _MOST:
+    if len(said) <= _DIGITS and said.isascii() and said.isdigit() and int(said) < _MOST:
         return Instant(position=int(said))
     time = _time(said, now, zone)
     if time is None:
@@ -61,9 +62,17 @@ def _time(said: str, now: datetime, zone: tzinfo) -> datetime | None:
     if found := _AGO.fullmatch(said):
         unit = found[2].lower()
         seconds = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
-        return None if seconds is None else now - timedelta(seconds=int(found[1]) * seconds)
+        return None if seconds is None else _before(now, timedelta(seconds=int(found[1]) * seconds))
     try:
         time = datetime.fromisoformat(said)
         return (time.replace(tzinfo=zone) if time.tzinfo is None else time).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _before(now: datetime, ago: timedelta) -> datetime:
+    """So long ago; where the calendar does not go back so far, its beginning."""
+    try:
+        return now - ago
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)

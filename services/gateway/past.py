@@ -20,7 +20,7 @@ from events.subjects import BGP_STREAM, REACH_STREAM
 from services.gateway.findings import Findings
 from services.gateway.history import first_at
 from services.gateway.mirror import Mirror
-from services.gateway.presence import Presence
+from services.gateway.presence import Presence, Unrecorded
 
 _KEPT = 8
 """So many moments are kept, for who goes back and forth."""
@@ -39,7 +39,7 @@ class Past:
 
     def __init__(self, client: Client, mirror: Mirror, position: int, time: datetime, then: Sequence[Supposed]) -> None:
         self.mirror = mirror
-        self.presence = Presence()
+        self.presence: Presence = Unrecorded()
         self.tracks = Findings()
         self.position = position
         """The log's position then."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from events.fields import Cidr, Moment
 from events.routing import PlanStage, SessionKind
 from services.gateway.http.path_schemas import PathMachine
-from services.gateway.http.schemas import After, Given, Limit, View
+from services.gateway.http.schemas import After, Limit, View, ViewQuery
 
 _NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
 
@@ -148,7 +148,7 @@ class Rib(View):
     next: str | None = Field(description="Give it as `after` to get the next page; null on the last.")
 
 
-class SessionQuery(Given):
+class SessionQuery(ViewQuery):
     """Which sessions."""
 
     machine: UUID | None = Field(None, description="Only this machine's, as it reports them; otherwise each once.")
@@ -157,7 +157,7 @@ class SessionQuery(Given):
     after: After = None
 
 
-class RibQuery(Given):
+class RibQuery(ViewQuery):
     """Which part of it."""
 
     limit: Limit = 100

@@ -158,7 +158,7 @@ class BgpViews:
             uuid=machine_id,
             hostname=self._name_of(machine_id),
             wg_ip_address=member.address if member else None,
-            is_online=self._presence.is_online(machine_id, self._now),
+            is_online=self._presence.told(machine_id, self._now),
         )
 
     def _name_of(self, machine_id: UUID) -> str:

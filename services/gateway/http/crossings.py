@@ -8,20 +8,22 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from events.commands import PinReflectors, SetGateway
-from services.gateway.http.changes import PLAIN, Changing, Gateway, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.route_schemas import CrossingGateway, CrossingGatewaySet, Reflectors, ReflectorsSet
+from services.gateway.seen import Seen
 
 router = APIRouter(prefix="/api/v1", tags=["routes"], route_class=GuardedRoute)
 
 
 @router.get(
-    "/machines/{uuid}/gateway", response_model=CrossingGateway, responses=reading(404), dependencies=[VIEWER, PLAIN]
+    "/machines/{uuid}/gateway", response_model=CrossingGateway, responses=viewing(), dependencies=[VIEWER, PLAIN_AT]
 )
-async def show_gateway(gateway: Served, uuid: UUID) -> Response:
+async def show_gateway(seen: Viewed, uuid: UUID) -> Response:
     """Show between which networks a machine lets routes and traffic cross."""
-    return json_response(_gateway(gateway, uuid))
+    return json_response(_gateway(seen, uuid))
 
 
 @router.put(
@@ -45,11 +47,11 @@ async def set_gateway(change: Changing, uuid: UUID, body: CrossingGatewaySet) ->
 
 
 @router.get(
-    "/mesh-networks/{uuid}/reflectors", response_model=Reflectors, responses=reading(404), dependencies=[VIEWER, PLAIN]
+    "/mesh-networks/{uuid}/reflectors", response_model=Reflectors, responses=viewing(), dependencies=[VIEWER, PLAIN_AT]
 )
-async def show_reflectors(gateway: Served, uuid: UUID) -> Response:
+async def show_reflectors(seen: Viewed, uuid: UUID) -> Response:
     """Show the machines that are pinned as a mesh network's route reflectors."""
-    return json_response(_reflectors(gateway, uuid))
+    return json_response(_reflectors(seen, uuid))
 
 
 @router.put(
@@ -72,12 +74,12 @@ async def pin_reflectors(change: Changing, uuid: UUID, body: ReflectorsSet) -> R
     return await change.answer(outcome, 200, location, lambda: _reflectors(change.gateway, uuid))
 
 
-def _gateway(gateway: Gateway, machine_id: UUID) -> CrossingGateway:
-    gateway.mirror.machine(machine_id)
-    record = gateway.mirror.routing.gateways.get(machine_id)
+def _gateway(seen: Seen, machine_id: UUID) -> CrossingGateway:
+    seen.mirror.machine(machine_id)
+    record = seen.mirror.routing.gateways.get(machine_id)
     return CrossingGateway(machine_uuid=machine_id, network_uuids=record.network_ids if record is not None else ())
 
 
-def _reflectors(gateway: Gateway, network_id: UUID) -> Reflectors:
-    _, record = gateway.mirror.network(network_id)
+def _reflectors(seen: Seen, network_id: UUID) -> Reflectors:
+    _, record = seen.mirror.network(network_id)
     return Reflectors(network_uuid=network_id, machine_uuids=record.reflectors)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from events.fields import AccountRole
+from services.gateway.http.as_of import AT_HEADER
 from services.gateway.http.guard import COOKIE, CSRF_HEADER, GuardedRoute
 from services.gateway.http.problems import MEDIA_TYPE
 from services.gateway.http.schemas import Accepted, Problem
@@ -19,6 +20,9 @@ Wireloom connects machines into encrypted WireGuard mesh networks.
 Every change is a command that is decided once and written to a log; the answers come from what the log led to. A
 changing request is answered when its effect shows in this API (else with 202 and a `Location`), carries
 `X-Command-Id` and `X-Log-Sequence`, and may be repeated safely with the same `Idempotency-Key`.
+
+What reads the mesh takes `at`: a position of the log, a time, or how long ago. The answer is then of that moment, and
+has the header `X-Wireloom-At`. Who was online is not recorded: of the past that is null.
 
 Errors are problem objects (RFC 9457): `detail` says why, `hint` what to do, `code` is for programs.
 
@@ -47,6 +51,10 @@ _CHANGING = (400, 404, 409, 413, 415, 421, 422, 500, 503)
 _CHANGE_HEADERS = {
     "X-Command-Id": {"description": "The id of the command.", "schema": {"type": "string", "format": "uuid"}},
     "X-Log-Sequence": {"description": "The log position of its last event.", "schema": {"type": "integer"}},
+}
+_AT_HEADER = {
+    "description": "With `at`: the log's position then, a space, and the time; at the log's beginning no time.",
+    "schema": {"type": "string"},
 }
 _LOCATION = {"Location": {"description": "Where it stands.", "schema": {"type": "string"}}}
 
@@ -77,6 +85,11 @@ Responses = dict[int | str, dict[str, Any]]
 def reading(*more: int) -> Responses:
     """The error answers of a query."""
     return {status: _problem(status) for status in sorted({*_READING, *more})}
+
+
+def viewing(*more: int) -> Responses:
+    """The answers of a query that may be about a moment that is past (`at`)."""
+    return {200: {"headers": {AT_HEADER: _AT_HEADER}}, **reading(404, *more)}
 
 
 def changing(success: int, located: bool = False) -> Responses:

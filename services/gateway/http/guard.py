@@ -17,12 +17,20 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from events.errors import ConflictError, ForbiddenError, InternalError, UnauthenticatedError, UnavailableError
+from events.errors import (
+    ConflictError,
+    ForbiddenError,
+    InternalError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from events.fields import AccountRole, TokenUse
 from events.trust import tokens
 from services.gateway.access import Speaker
 from services.gateway.authority import require
-from services.gateway.http.bodies import JsonRoute
+from services.gateway.http.as_of import AT, AT_HEADER, absent, moment_text, takes_at, timeless
+from services.gateway.http.bodies import Handler, JsonRoute
 
 if TYPE_CHECKING:
     from services.gateway.http.changes import Gateway
@@ -82,8 +90,9 @@ class GuardedRoute(JsonRoute):
         return needed_role(self)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """As FastAPI's, after the caller was found and let in."""
+        """As FastAPI's, after the caller was found and let in. Answers about the past say of when they are."""
         role, handle = self.needed_role, super().get_route_handler()
+        takes = takes_at(self.dependant) or not self.include_in_schema
 
         async def guarded(request: Request) -> Response:
             gateway: Gateway = request.app.state.gateway
@@ -93,9 +102,24 @@ class GuardedRoute(JsonRoute):
                 request.state.caller = caller
             elif gateway.admission is not None:
                 gateway.throttle.request(address_of(request))
-            return await handle(request)
+            if not takes and AT in request.query_params:
+                raise timeless(request.method, self.name, [str(tag) for tag in self.tags])
+            return await _told(request, handle)
 
         return guarded
+
+
+async def _told(request: Request, handle: Handler) -> Response:
+    """The answer, with the moment that it is of where that is past."""
+    try:
+        response = await handle(request)
+    except NotFoundError as error:
+        if past := getattr(request.state, "past", None):
+            absent(error, past.position)
+        raise
+    if past := getattr(request.state, "past", None):
+        response.headers[AT_HEADER] = moment_text(past.position, past.time)
+    return response
 
 
 def needed_role(route: APIRoute) -> AccountRole | None:

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.commands import Command, DeleteMachine, Outcome, RegisterMachine, RenameMachine, SetTransit
-from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Change, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.schemas import (
     DeleteQuery,
     Machine,
@@ -23,20 +24,21 @@ from services.gateway.http.schemas import (
 )
 from services.gateway.http.views import machine_view
 from services.gateway.queries import find_machines, take
+from services.gateway.seen import Seen
 
 PATH = "/api/v1/machines"
 router = APIRouter(prefix=PATH, tags=["machines"], route_class=GuardedRoute)
 
 
-@router.get("", response_model=MachinePage, responses=reading(404), dependencies=[VIEWER])
-async def list_machines(gateway: Served, query: Annotated[MachineQuery, Query()]) -> Response:
+@router.get("", response_model=MachinePage, responses=viewing(), dependencies=[VIEWER])
+async def list_machines(seen: Viewed, query: Annotated[MachineQuery, Query()]) -> Response:
     """List the machines."""
-    now = gateway.now()
+    now = seen.now()
     keep: Callable[[UUID], bool] | None = None
     if query.is_online is not None:
-        keep = lambda item: gateway.presence.is_online(item, now) == query.is_online  # noqa: E731
+        keep = lambda item: seen.presence.is_online(item, now) == query.is_online  # noqa: E731
     rows = find_machines(
-        gateway.mirror,
+        seen.mirror,
         query.sort,
         hostname=query.hostname,
         network_id=query.mesh_network_uuid,
@@ -44,7 +46,7 @@ async def list_machines(gateway: Served, query: Annotated[MachineQuery, Query()]
         keep=keep,
     )
     page = take(rows, query.sort, query.limit, query.after)
-    items = tuple(machine_view(gateway.mirror, gateway.presence, machine_id, now) for machine_id in page.ids)
+    items = tuple(machine_view(seen.mirror, seen.presence, machine_id, now) for machine_id in page.ids)
     return json_response(MachinePage(items=items, total=page.total, next=page.next))
 
 
@@ -66,10 +68,10 @@ async def register_machine(change: Changing, body: MachineCreate) -> Response:
     return await answer_machine(change, outcome, machine_id, 201)
 
 
-@router.get("/{uuid}", response_model=Machine, responses=reading(404), dependencies=[VIEWER, PLAIN])
-async def show_machine(gateway: Served, uuid: UUID) -> Response:
+@router.get("/{uuid}", response_model=Machine, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
+async def show_machine(seen: Viewed, uuid: UUID) -> Response:
     """Show a machine."""
-    return json_response(_view(gateway, uuid))
+    return json_response(_view(seen, uuid))
 
 
 @router.patch("/{uuid}", response_model=Machine, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -112,5 +114,5 @@ def _commands_of(change: Change, machine_id: UUID, body: MachineChange) -> list[
     ]
 
 
-def _view(gateway: Gateway, machine_id: UUID) -> Machine:
-    return machine_view(gateway.mirror, gateway.presence, machine_id, gateway.now())
+def _view(seen: Seen, machine_id: UUID) -> Machine:
+    return machine_view(seen.mirror, seen.presence, machine_id, seen.now())

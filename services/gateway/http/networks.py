@@ -21,9 +21,10 @@ from events.commands import (
     UnassignMachine,
 )
 from events.errors import NotFoundError
-from services.gateway.http.changes import PLAIN, Change, Changing, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Change, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.schemas import (
     Assign,
     AssignBatch,
@@ -46,13 +47,14 @@ PATH = "/api/v1/mesh-networks"
 router = APIRouter(prefix=PATH, tags=["mesh networks"], route_class=GuardedRoute)
 
 
-@router.get("", response_model=NetworkPage, responses=reading(), dependencies=[VIEWER])
-async def list_networks(gateway: Served, query: Annotated[NetworkQuery, Query()]) -> Response:
+@router.get("", response_model=NetworkPage, responses=viewing(), dependencies=[VIEWER])
+async def list_networks(seen: Viewed, query: Annotated[NetworkQuery, Query()]) -> Response:
     """List the mesh networks."""
-    mirror = gateway.mirror
+    mirror = seen.mirror
     rows = find_networks(mirror, query.sort, name=query.name, is_default=query.is_default, search=query.search)
     page = take(rows, query.sort, query.limit, query.after)
-    items = tuple(network_view(mirror, network_id, gateway.tracks.plan(network_id)) for network_id in page.ids)
+    await seen.look_into(page.ids)
+    items = tuple(network_view(mirror, network_id, seen.tracks.plan(network_id)) for network_id in page.ids)
     return json_response(NetworkPage(items=items, total=page.total, next=page.next))
 
 
@@ -76,10 +78,11 @@ async def create_network(change: Changing, body: NetworkCreate) -> Response:
     return await _answer_network(change, outcome, network_id, 201)
 
 
-@router.get("/{uuid}", response_model=Network, responses=reading(404), dependencies=[VIEWER, PLAIN])
-async def show_network(gateway: Served, uuid: UUID) -> Response:
+@router.get("/{uuid}", response_model=Network, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
+async def show_network(seen: Viewed, uuid: UUID) -> Response:
     """Show a mesh network."""
-    return json_response(network_view(gateway.mirror, uuid, gateway.tracks.plan(uuid)))
+    await seen.look_into([uuid])
+    return json_response(network_view(seen.mirror, uuid, seen.tracks.plan(uuid)))
 
 
 @router.patch("/{uuid}", response_model=Network, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -102,15 +105,15 @@ async def delete_network(change: Changing, uuid: UUID, query: Annotated[DeleteQu
     return await change.answer(outcome, 204, f"{PATH}/{uuid}")
 
 
-@router.get("/{uuid}/machines", response_model=MachinePage, responses=reading(404), dependencies=[VIEWER])
-async def list_members(gateway: Served, uuid: UUID, query: Annotated[MemberQuery, Query()]) -> Response:
+@router.get("/{uuid}/machines", response_model=MachinePage, responses=viewing(), dependencies=[VIEWER])
+async def list_members(seen: Viewed, uuid: UUID, query: Annotated[MemberQuery, Query()]) -> Response:
     """List the machines of a mesh network, in the order of their addresses."""
-    now = gateway.now()
-    rows = find_members(gateway.mirror, uuid)
+    now = seen.now()
+    rows = find_members(seen.mirror, uuid)
     if query.is_online is not None:
-        rows = [row for row in rows if gateway.presence.is_online(row[1], now) == query.is_online]
+        rows = [row for row in rows if seen.presence.is_online(row[1], now) == query.is_online]
     page = take(rows, "address", query.limit, query.after)
-    items = tuple(machine_view(gateway.mirror, gateway.presence, machine_id, now) for machine_id in page.ids)
+    items = tuple(machine_view(seen.mirror, seen.presence, machine_id, now) for machine_id in page.ids)
     return json_response(MachinePage(items=items, total=page.total, next=page.next))
 
 
@@ -157,12 +160,12 @@ async def assign_machines(change: Changing, uuid: UUID, body: AssignBatch) -> Re
 
 
 @router.get(
-    "/{uuid}/machines/{machine_uuid}", response_model=Membership, responses=reading(404), dependencies=[VIEWER, PLAIN]
+    "/{uuid}/machines/{machine_uuid}", response_model=Membership, responses=viewing(), dependencies=[VIEWER, PLAIN_AT]
 )
-async def show_member(gateway: Served, uuid: UUID, machine_uuid: UUID) -> Response:
+async def show_member(seen: Viewed, uuid: UUID, machine_uuid: UUID) -> Response:
     """Show a machine's place in a mesh network."""
-    _, network = gateway.mirror.network(uuid)
-    membership = membership_view(gateway.mirror, uuid, machine_uuid)
+    _, network = seen.mirror.network(uuid)
+    membership = membership_view(seen.mirror, uuid, machine_uuid)
     if membership is None:
         raise NotFoundError(f"The machine {machine_uuid} is not in {network.name}.", hint="Assign it first.")
     return json_response(membership)

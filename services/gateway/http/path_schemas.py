@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from events.fields import Moment
-from services.gateway.http.schemas import After, Given, Limit, View
+from services.gateway.http.schemas import After, Limit, Online, View, ViewQuery
 from services.gateway.ways import Kind
 
 _NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
@@ -24,7 +24,7 @@ class PathMachine(View):
     wg_ip_address: IPv4Address | None = Field(
         description="In this network; null if it has left it.", examples=["172.16.0.1"]
     )
-    is_online: bool
+    is_online: Online
 
 
 class Path(View):
@@ -104,7 +104,7 @@ class PathExplanation(Path):
     )
 
 
-class PeerQuery(Given):
+class PeerQuery(ViewQuery):
     """Which peers."""
 
     mesh_network_uuid: UUID | None = Field(None, description="Only in this network.")
@@ -113,7 +113,7 @@ class PeerQuery(Given):
     after: After = None
 
 
-class PathQuery(Given):
+class PathQuery(ViewQuery):
     """Which paths."""
 
     machine: UUID | None = Field(None, description="Only from this machine.")

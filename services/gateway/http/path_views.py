@@ -56,7 +56,7 @@ class PathViews:
             uuid=machine_id,
             hostname=self._name_of(machine_id),
             wg_ip_address=member.address if member else None,
-            is_online=self._presence.is_online(machine_id, self._now),
+            is_online=self._presence.told(machine_id, self._now),
         )
 
     def _events(self, way: Way, links: Iterable[Link]) -> Iterable[PathEvent]:

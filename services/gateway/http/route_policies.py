@@ -13,9 +13,10 @@ from starlette.responses import Response
 from events.commands import CreatePolicy, DeletePolicy, Outcome, UpdatePolicy
 from events.errors import InvalidInputError
 from events.routing import Policy, PolicyRule
-from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Change, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.policy_schemas import (
     RoutePolicy,
     RoutePolicyChange,
@@ -27,6 +28,7 @@ from services.gateway.http.policy_schemas import (
 from services.gateway.http.route_views import policy_view
 from services.gateway.queries import take
 from services.gateway.routed import find_item, find_items
+from services.gateway.seen import Seen
 
 PATH = "/api/v1/route-policies"
 router = APIRouter(prefix=PATH, tags=["routes"], route_class=GuardedRoute)
@@ -34,10 +36,10 @@ router = APIRouter(prefix=PATH, tags=["routes"], route_class=GuardedRoute)
 _CONTENT = ("direction", "default_action", "local_pref")
 
 
-@router.get("", response_model=RoutePolicyPage, responses=reading(), dependencies=[VIEWER])
-async def list_route_policies(gateway: Served, query: Annotated[RoutePolicyQuery, Query()]) -> Response:
+@router.get("", response_model=RoutePolicyPage, responses=viewing(), dependencies=[VIEWER])
+async def list_route_policies(seen: Viewed, query: Annotated[RoutePolicyQuery, Query()]) -> Response:
     """List the route policies."""
-    known = gateway.mirror.routing.policies
+    known = seen.mirror.routing.policies
     rows = find_items(
         known,
         query.sort,
@@ -76,10 +78,10 @@ async def create_route_policy(change: Changing, body: RoutePolicyCreate) -> Resp
     return await _answer(change, outcome, policy_id, 201)
 
 
-@router.get("/{uuid}", response_model=RoutePolicy, responses=reading(404), dependencies=[VIEWER, PLAIN])
-async def show_route_policy(gateway: Served, uuid: UUID) -> Response:
+@router.get("/{uuid}", response_model=RoutePolicy, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
+async def show_route_policy(seen: Viewed, uuid: UUID) -> Response:
     """Show a route policy with its rules."""
-    return json_response(_view(gateway, uuid))
+    return json_response(_view(seen, uuid))
 
 
 @router.patch("/{uuid}", response_model=RoutePolicy, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -137,5 +139,5 @@ async def _answer(change: Change, outcome: Outcome, policy_id: UUID, status: int
     return await change.answer(outcome, status, f"{PATH}/{policy_id}", lambda: _view(change.gateway, policy_id))
 
 
-def _view(gateway: Gateway, policy_id: UUID) -> RoutePolicy:
-    return policy_view(find_item(gateway.mirror.routing.policies, policy_id, "route policy"))
+def _view(seen: Seen, policy_id: UUID) -> RoutePolicy:
+    return policy_view(find_item(seen.mirror.routing.policies, policy_id, "route policy"))

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StrictBool, StringConstraints, model_val
 
 from events.fields import Cidr, Moment
 from events.routing import MAX_MACHINES, MAX_PREFIXES, MAX_REFLECTORS, HealthCheckType, RoutePrefix, VipAddress
-from services.gateway.http.schemas import After, Given, Limit, Page, Search, View
+from services.gateway.http.schemas import After, Given, Limit, Page, Search, View, ViewQuery
 
 NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
 MACHINE_UUID = "b6a1f2d4-0c6e-4c0b-8a57-5d3f1e2a9c77"
@@ -169,7 +169,7 @@ class VipChange(Given):
         return self
 
 
-class RoutingQuery(Given):
+class RoutingQuery(ViewQuery):
     """Which routes or virtual IPs, in which order."""
 
     name: str | None = Field(None, description="Exactly this name, whatever the case.")

@@ -9,22 +9,24 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.commands import CreateRoute, DeleteRoute, Outcome, UpdateRoute
-from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Change, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.route_schemas import Route, RouteChange, RouteCreate, RoutePage, RoutingQuery
 from services.gateway.http.route_views import route_view
 from services.gateway.queries import take
 from services.gateway.routed import find_item, find_items
+from services.gateway.seen import Seen
 
 PATH = "/api/v1/routes"
 router = APIRouter(prefix=PATH, tags=["routes"], route_class=GuardedRoute)
 
 
-@router.get("", response_model=RoutePage, responses=reading(), dependencies=[VIEWER])
-async def list_routes(gateway: Served, query: Annotated[RoutingQuery, Query()]) -> Response:
+@router.get("", response_model=RoutePage, responses=viewing(), dependencies=[VIEWER])
+async def list_routes(seen: Viewed, query: Annotated[RoutingQuery, Query()]) -> Response:
     """List the routes."""
-    known = gateway.mirror.routing.routes
+    known = seen.mirror.routing.routes
     rows = find_items(known, query.sort, name=query.name, search=query.search, machine_id=query.machine_uuid)
     page = take(rows, query.sort, query.limit, query.after)
     items = tuple(route_view(known[route_id]) for route_id in page.ids)
@@ -40,10 +42,10 @@ async def create_route(change: Changing, body: RouteCreate) -> Response:
     return await _answer(change, await change.give(command), command.route_id, 201)
 
 
-@router.get("/{uuid}", response_model=Route, responses=reading(404), dependencies=[VIEWER, PLAIN])
-async def show_route(gateway: Served, uuid: UUID) -> Response:
+@router.get("/{uuid}", response_model=Route, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
+async def show_route(seen: Viewed, uuid: UUID) -> Response:
     """Show a route."""
-    return json_response(_view(gateway, uuid))
+    return json_response(_view(seen, uuid))
 
 
 @router.patch("/{uuid}", response_model=Route, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -92,5 +94,5 @@ async def _answer(change: Change, outcome: Outcome, route_id: UUID, status: int)
     return await change.answer(outcome, status, f"{PATH}/{route_id}", lambda: _view(change.gateway, route_id))
 
 
-def _view(gateway: Gateway, route_id: UUID) -> Route:
-    return route_view(find_item(gateway.mirror.routing.routes, route_id, "route"))
+def _view(seen: Seen, route_id: UUID) -> Route:
+    return route_view(find_item(seen.mirror.routing.routes, route_id, "route"))

@@ -36,6 +36,12 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+Online = Annotated[
+    bool | None,
+    Field(description="Whether the machine is online. Null with `at`: it is not recorded."),
+]
+
+
 class Network(View):
     """A mesh network."""
 
@@ -73,16 +79,20 @@ class Machine(View):
     uuid: UUID = Field(examples=[_MACHINE_UUID])
     hostname: str = Field(examples=["db-1"])
     state: Literal["active", "revoked"] = Field(description="A revoked machine is never let in again.")
-    is_online: bool = Field(description="Whether its agent was heard of in the last 30 seconds.")
-    last_seen_at: Moment | None = Field(description="Null if it was not heard of since this gateway started.")
+    is_online: Online = Field(
+        description="Whether its agent was heard of in the last 30 seconds. Null with `at`: it is not recorded."
+    )
+    last_seen_at: Moment | None = Field(
+        description="Null if it was not heard of since this gateway started, and with `at`: it is not recorded."
+    )
     agent_version: str = Field(examples=["0.1.0"])
     transit: TransitMode = Field(description="Whether other machines' traffic may go through it.")
     memberships: tuple[Membership, ...]
     enrolled_at: Moment | None = Field(description="Null if it has no identity key.")
     revoked_at: Moment | None
-    refused_records: dict[str, int] = Field(
+    refused_records: dict[str, int] | None = Field(
         description="How many of the control plane's records its agent refused since it started, by reason: none, "
-        "unless somebody forges or replays them.",
+        "unless somebody forges or replays them. Null with `at`: it is not recorded.",
         examples=[{}],
     )
     created_at: Moment
@@ -269,13 +279,31 @@ class AssignBatch(Given):
     machine_uuids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BATCH, examples=[[_MACHINE_UUID]])]
 
 
+At = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="As it was at this moment: right after this position of the log; or at this time, which is UTC "
+        "where it says no zone; or so long ago. The answer then has the header `X-Wireloom-At`, and what was not "
+        "recorded is null.",
+        examples=["1204", "2026-05-03T14:02", "2 hours ago"],
+    ),
+]
+
+
+class ViewQuery(Given):
+    """Base of queries that may be about a moment that is past."""
+
+    at: At = None
+
+
 Limit = Annotated[int, Field(ge=1, le=1000, description="How many items a page has.")]
 After = Annotated[str | None, Field(max_length=1000, description="`next` of the page before.")]
 Position = Annotated[int | None, Field(ge=0, le=MAX_POSITION)]
 Search = Annotated[str | None, Field(min_length=1, max_length=200)]
 
 
-class NetworkQuery(Given):
+class NetworkQuery(ViewQuery):
     """Which networks, in which order."""
 
     name: str | None = Field(None, description="Exactly this name.")
@@ -289,12 +317,18 @@ class NetworkQuery(Given):
     after: After = None
 
 
-class MemberQuery(Given):
+class MemberQuery(ViewQuery):
     """Which machines of a network; they come in the order of their addresses."""
 
-    is_online: bool | None = None
+    is_online: bool | None = Field(None, description="Not together with `at`: who was online is not recorded.")
     limit: Limit = 100
     after: After = None
+
+    @model_validator(mode="after")
+    def _recorded(self) -> MemberQuery:
+        if self.at is not None and self.is_online is not None:
+            raise ValueError("who was online is not recorded: leave out `is_online`, or `at`")
+        return self
 
 
 class MachineQuery(MemberQuery):

@@ -12,13 +12,15 @@ from starlette.responses import Response
 from events.commands import CreateVip, DeleteVip, Outcome, UpdateVip
 from events.errors import InvalidInputError
 from events.routing import HealthCheck
-from services.gateway.http.changes import PLAIN, Change, Changing, Gateway, Served, json_response
-from services.gateway.http.documents import changing, reading
+from services.gateway.http.changes import PLAIN, Change, Changing, json_response
+from services.gateway.http.documents import changing, viewing
 from services.gateway.http.guard import OPERATOR, VIEWER, GuardedRoute
+from services.gateway.http.moments import PLAIN_AT, Viewed
 from services.gateway.http.route_schemas import RoutingQuery, Vip, VipChange, VipCreate, VipPage
 from services.gateway.http.route_views import vip_view
 from services.gateway.queries import take
 from services.gateway.routed import find_item, find_items
+from services.gateway.seen import Seen
 
 PATH = "/api/v1/vips"
 router = APIRouter(prefix=PATH, tags=["routes"], route_class=GuardedRoute)
@@ -26,10 +28,10 @@ router = APIRouter(prefix=PATH, tags=["routes"], route_class=GuardedRoute)
 _CHECK = "health_check_"
 
 
-@router.get("", response_model=VipPage, responses=reading(), dependencies=[VIEWER])
-async def list_vips(gateway: Served, query: Annotated[RoutingQuery, Query()]) -> Response:
+@router.get("", response_model=VipPage, responses=viewing(), dependencies=[VIEWER])
+async def list_vips(seen: Viewed, query: Annotated[RoutingQuery, Query()]) -> Response:
     """List the virtual IPs."""
-    known = gateway.mirror.routing.vips
+    known = seen.mirror.routing.vips
     rows = find_items(known, query.sort, name=query.name, search=query.search, machine_id=query.machine_uuid)
     page = take(rows, query.sort, query.limit, query.after)
     items = tuple(vip_view(known[vip_id]) for vip_id in page.ids)
@@ -45,10 +47,10 @@ async def create_vip(change: Changing, body: VipCreate) -> Response:
     return await _answer(change, await change.give(command), command.vip_id, 201)
 
 
-@router.get("/{uuid}", response_model=Vip, responses=reading(404), dependencies=[VIEWER, PLAIN])
-async def show_vip(gateway: Served, uuid: UUID) -> Response:
+@router.get("/{uuid}", response_model=Vip, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
+async def show_vip(seen: Viewed, uuid: UUID) -> Response:
     """Show a virtual IP."""
-    return json_response(_view(gateway, uuid))
+    return json_response(_view(seen, uuid))
 
 
 @router.patch("/{uuid}", response_model=Vip, responses=changing(200), dependencies=[OPERATOR, PLAIN])
@@ -123,5 +125,5 @@ async def _answer(change: Change, outcome: Outcome, vip_id: UUID, status: int) -
     return await change.answer(outcome, status, f"{PATH}/{vip_id}", lambda: _view(change.gateway, vip_id))
 
 
-def _view(gateway: Gateway, vip_id: UUID) -> Vip:
-    return vip_view(find_item(gateway.mirror.routing.vips, vip_id, "virtual IP"))
+def _view(seen: Seen, vip_id: UUID) -> Vip:
+    return vip_view(find_item(seen.mirror.routing.vips, vip_id, "virtual IP"))

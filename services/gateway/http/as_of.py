@@ -1,0 +1,71 @@
+"""What `?at=` means for routes: which of them take it, why the others do not, and how answers say of when they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel
+
+from events.errors import InvalidInputError, NotFoundError
+
+AT = "at"
+
+AT_HEADER = "X-Wireloom-At"
+"""On answers about the past: the log's position then, and the time."""
+
+_WHY = {
+    "show_tunnels": "handshakes and traffic are asked of the machine's agent, and nobody writes them down",
+    "show_revocation": "machines tell what they have dropped while they run, and nobody writes it down",
+    "list_events": "events are listed by their own times",
+    "follow_events": "events are listed by their own times",
+}
+"""Why there is no past, by the route's name, else by its tag."""
+
+_WHY_TAGGED = {
+    "accounts": "accounts and tokens are shown as they are now",
+    "bootstrap tokens": "tokens are shown as they are now",
+    "session": "it is about who asks now",
+    "agents": "it is about who asks now",
+    "keys": "keys and access to the message bus are shown as they are now",
+    "health": "it is about how the control plane is now",
+}
+
+_HINTS = {
+    "list_events": "Give `since` and `until`, or `before` a position.",
+    "follow_events": "Give `since`, or `after` a position.",
+}
+
+
+def takes_at(dependant: Dependant) -> bool:
+    """Whether a route knows the parameter `at`."""
+    for field in dependant.query_params:
+        kind = field.field_info.annotation
+        if field.alias == AT or (isinstance(kind, type) and issubclass(kind, BaseModel) and AT in kind.model_fields):
+            return True
+    return any(takes_at(each) for each in dependant.dependencies)
+
+
+def timeless(method: str, name: str, tags: Sequence[str]) -> InvalidInputError:
+    """The refusal of `at` on a route that does not know it."""
+    if method not in ("GET", "HEAD"):
+        return InvalidInputError(
+            "A change is made now: it takes no `at`.", hint="Leave `at` out; to look back, read.", field=AT
+        )
+    why = _WHY.get(name) or next((_WHY_TAGGED[tag] for tag in tags if tag in _WHY_TAGGED), "it is about the present")
+    return InvalidInputError(
+        f"This cannot be looked at as it was: {why}.", hint=_HINTS.get(name, "Leave `at` out."), field=AT
+    )
+
+
+def absent(error: NotFoundError, position: int) -> None:
+    """Have an error say that what was not found may be there at another moment."""
+    error.hint = f"Asked as of log position {position}: it may have come later, or gone before."
+
+
+def moment_text(position: int, time: datetime) -> str:
+    """A moment, as `AT_HEADER` has it. The log's beginning has no time."""
+    if time.year <= 1:
+        return str(position)
+    return f"{position} {time.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}"
