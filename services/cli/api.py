@@ -47,8 +47,16 @@ class Api:
         *,
         token: str = "",
         ca: str = "",
+        at: str | None = None,
+        answered: Callable[[httpx2.Headers], None] = lambda _: None,
     ) -> None:
-        """`token` speaks for an account; `ca` (PEM) is the only authority to believe, else the system's are."""
+        """`token` speaks for an account; `ca` (PEM) is the only authority to believe, else the system's are.
+
+        `at` is the moment that all queries are about, None for the present. `answered` hears the headers of what they
+        are answered.
+        """
+        self._at = at
+        self._answered = answered
         self.url = checked_url(url)
         self._pause = pause
         self._transport = transport
@@ -72,7 +80,9 @@ class Api:
 
     def get(self, path: str, **params: Any) -> Json:
         """What stands at `path`. Parameters that are None are left out. Raises any `WireloomError`."""
-        return _body(self._send("GET", path, params=_given(params)), self.url)
+        response = self._send("GET", path, params=_given(params | {"at": self._at}))
+        self._answered(response.headers)
+        return _body(response, self.url)
 
     def pages(self, path: str, **params: Any) -> Iterator[Json]:
         """The pages of a collection, first to last."""

@@ -32,7 +32,7 @@ class State(StrEnum):
 @app.command()
 def status(context: typer.Context, network: Network, url: Url = None, as_json: AsJson = False) -> None:
     """Show how a network's machines speak BGP: their reflectors, and how many sessions there are and would be."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = session.api.get(f"{NETWORKS}/{network_named(session.api, network)['uuid']}/bgp")
         if as_json:
             session.json(found)
@@ -41,7 +41,7 @@ def status(context: typer.Context, network: Network, url: Url = None, as_json: A
         if found["reflectors"]:
             session.say("")
             session.table(reflectors_table(found["reflectors"]))
-        if found["stage"] == "switching":
+        if found["stage"] == "switching" and not session.is_past:
             session.say("")
             session.say(f"Which sessions are not established yet: wireloom bgp sessions {found['mesh_network_name']}")
         if found["recommendation"]:
@@ -64,7 +64,7 @@ def sessions(
     as_json: AsJson = False,
 ) -> None:
     """List a network's BGP sessions."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         where = f"{NETWORKS}/{network_named(session.api, network)['uuid']}/bgp/sessions"
         of = machine_named(session.api, machine)["uuid"] if machine is not None else None
         pages = session.api.pages(where, machine=of, state=state.value if state else None)
@@ -79,7 +79,7 @@ def sessions(
                     f"There are more. Look at one machine's with --machine, or at more than {limit:,} with --limit."
                 )
         else:
-            session.say("There are no such sessions. Whose speaker is off, and why: wireloom bgp speaker MACHINE")
+            session.none("There are no such sessions. Whose speaker is off, and why: wireloom bgp speaker MACHINE")
 
 
 @app.command()
@@ -90,7 +90,7 @@ def speaker(
     as_json: AsJson = False,
 ) -> None:
     """Show a machine's BGP speaker: whether it runs, what it announces, and its virtual IPs' health."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = session.api.get(f"{MACHINES}/{machine_named(session.api, machine)['uuid']}/bgp")
         if as_json:
             session.json(found)
@@ -105,7 +105,7 @@ def speaker(
                 )
                 session.say(f"  virtual IP {vip['name'] or vip['uuid']} is {health}")
         if not found["items"]:
-            session.say("It is in no network. Assign it to one with `wireloom machine assign`.")
+            session.none("It is in no network. Assign it to one with `wireloom machine assign`.", "It was in none.")
 
 
 @app.command()
@@ -121,7 +121,7 @@ def rib(
     as_json: AsJson = False,
 ) -> None:
     """List the routes that a machine's BGP speaker knows. A star marks those in use."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         ribs = _ribs(session.api, machine, network)
         if as_json:
             session.json({"items": ribs, "total": len(ribs)})

@@ -28,7 +28,7 @@ def gateway(
     named = separated(networks)
     if none and named:
         raise InvalidInputError("Both networks and --none were given.", hint="Give one of them.")
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=not (named or none)) as session:
         found = machine_named(session.api, machine)
         path = f"{MACHINES}/{found['uuid']}/gateway"
         if named or none:
@@ -74,7 +74,7 @@ def reflectors(
     named = separated(machines)
     if auto and named:
         raise InvalidInputError("Both machines and --auto were given.", hint="Give one of them.")
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=not (named or auto)) as session:
         found = network_named(session.api, network)
         path = f"{NETWORKS}/{found['uuid']}/reflectors"
         if named or auto:

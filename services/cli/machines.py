@@ -55,7 +55,7 @@ def list_machines(
     as_json: AsJson = False,
 ) -> None:
     """List the machines."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         uuid = network_named(session.api, network)["uuid"] if network else None
         machines = session.api.all(MACHINES, mesh_network_uuid=uuid, is_online=online)
         if as_json:
@@ -64,7 +64,7 @@ def list_machines(
             separator = "\n" if session.out.is_terminal else ", "
             session.table(machines_table(machines, session.wide, separator))
         else:
-            session.say(
+            session.none(
                 "There are no such machines. A machine appears once it has joined: see `wireloom token create`."
             )
 
@@ -72,7 +72,7 @@ def list_machines(
 @app.command()
 def show(context: typer.Context, machine: Machine, url: Url = None, as_json: AsJson = False) -> None:
     """Show everything about a machine, its peers and how it reaches them."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = machine_named(session.api, machine)
         peers = _peers(session.api, found)
         if as_json:

@@ -28,6 +28,7 @@ from services.cli import (
     up,
     vips,
 )
+from services.cli.moments import At, look_back
 from services.cli.session import console
 
 _EXIT_CODES = (
@@ -44,6 +45,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _wireloom(context: typer.Context, at: At = None) -> None:
+    look_back(context, at)
+
+
 app.command(rich_help_panel="Control plane")(up.up)
 app.command(rich_help_panel="Control plane")(serve.serve)
 app.command(rich_help_panel="Control plane")(status.status)

@@ -53,7 +53,7 @@ def create(
 @app.command("list")
 def list_networks(context: typer.Context, url: Url = None, as_json: AsJson = False) -> None:
     """List the networks. A star marks the default one, RR route reflector mode; ⇄ that it is being switched."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         networks = session.api.all(NETWORKS)
         if as_json:
             session.json({"items": networks, "total": len(networks)})
@@ -63,13 +63,13 @@ def list_networks(context: typer.Context, url: Url = None, as_json: AsJson = Fal
                 if network["recommendation"]:
                     session.say(f"{network['name']}: {network['recommendation']}")
         else:
-            session.say("There are no networks yet. Create one: wireloom network create office 172.16.0.0/24")
+            session.none("There are no networks yet. Create one: wireloom network create office 172.16.0.0/24")
 
 
 @app.command()
 def show(context: typer.Context, network: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show a network: its settings, and the machines in it."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = network_named(session.api, network)
         machines = session.api.all(f"{NETWORKS}/{found['uuid']}/machines")
         if as_json:

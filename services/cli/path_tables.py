@@ -105,7 +105,7 @@ def _names(machines: Iterable[Json]) -> str:
 
 def _name(machine: Json) -> str:
     """A machine's hostname; what it reported, or passes on, may be long past if it is offline."""
-    return machine["hostname"] if machine["is_online"] else f"{machine['hostname']} (offline)"
+    return f"{machine['hostname']} (offline)" if machine["is_online"] is False else machine["hostname"]
 
 
 def _address(machine: Json) -> str:
@@ -114,7 +114,7 @@ def _address(machine: Json) -> str:
 
 def _offline(path: Json) -> str:
     """Which end is offline, in words; empty for none."""
-    offline = [path[end]["hostname"] for end in ("machine", "peer") if not path[end]["is_online"]]
+    offline = [path[end]["hostname"] for end in ("machine", "peer") if path[end]["is_online"] is False]
     return f"{' and '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline" if offline else ""
 
 

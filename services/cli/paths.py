@@ -26,7 +26,7 @@ def path(
     as_json: AsJson = False,
 ) -> None:
     """Explain how a machine reaches another: directly or through whom, what was tried, and what led to it."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         paths = _paths(session.api, machine, peer, network)
         if as_json:
             session.json({"items": paths, "total": len(paths)})

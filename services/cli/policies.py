@@ -97,7 +97,7 @@ def list_policies(
     as_json: AsJson = False,
 ) -> None:
     """List the route policies."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         network_uuid = network_named(session.api, network)["uuid"] if network else None
         machine_uuid = machine_named(session.api, machine)["uuid"] if machine else None
         policies = session.api.all(POLICIES, network_uuid=network_uuid, machine_uuid=machine_uuid)
@@ -107,13 +107,13 @@ def list_policies(
             names = _network_names(session.api, policies), machine_names(session.api, policies)
             session.table(policies_table(policies, *names, session.wide))
         else:
-            session.say("There are no such route policies: all routes that are announced are taken in.")
+            session.none("There are no such route policies: all routes that are announced are taken in.")
 
 
 @app.command()
 def show(context: typer.Context, policy: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show a route policy and its rules."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = _policy_named(session.api, policy)
         if as_json:
             session.json(found)

@@ -56,7 +56,7 @@ def create(
 @app.command("list")
 def list_routes(context: typer.Context, *, machine: OfMachine = None, url: Url = None, as_json: AsJson = False) -> None:
     """List the routes."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         uuid = machine_named(session.api, machine)["uuid"] if machine else None
         routes = session.api.all(ROUTES, machine_uuid=uuid)
         if as_json:
@@ -64,7 +64,7 @@ def list_routes(context: typer.Context, *, machine: OfMachine = None, url: Url =
         elif routes:
             session.table(routes_table(routes, machine_names(session.api, routes), session.wide))
         else:
-            session.say(
+            session.none(
                 "There are no such routes. Create one: wireloom route create office 10.20.0.0/16 --machine gate-1"
             )
 
@@ -72,7 +72,7 @@ def list_routes(context: typer.Context, *, machine: OfMachine = None, url: Url =
 @app.command()
 def show(context: typer.Context, route: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show a route."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = _route_named(session.api, route)
         if as_json:
             session.json(found)

@@ -17,10 +17,12 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from services.cli import credentials
 from services.cli.api import Api
 from services.cli.harmless import harmless, json_text
+from services.cli.moments import AT_HEADER, as_of, moment_of, no_past
 
 DEFAULT_URL = credentials.DEFAULT_URL
 WIDE = 100
@@ -55,9 +57,10 @@ class Surroundings:
 class Session:
     """One command's conversation: with the gateway through `api`, with the person through `out` and `err`."""
 
-    def __init__(self, api: Api, as_json: bool, surroundings: Surroundings) -> None:
+    def __init__(self, api: Api, as_json: bool, surroundings: Surroundings, is_past: bool = False) -> None:
         self.api = api
         self.as_json = as_json
+        self.is_past = is_past
         self.out = console()
         self.err = console(stderr=True)
         self.pause = surroundings.pause
@@ -76,6 +79,10 @@ class Session:
         """Print a sentence about what was done; nothing where the answer is JSON."""
         if not self.as_json:
             self.out.print(text, soft_wrap=True)
+
+    def none(self, text: str, then: str = "There were none then.") -> None:
+        """Say that there is nothing, and what to do; of the past, only that there was nothing."""
+        self.say(then if self.is_past else text)
 
     def table(self, table: Table) -> None:
         """Print a table: within the terminal's width, or piped as wide as it is, without padding at the line ends."""
@@ -108,8 +115,13 @@ class Session:
 
 
 @contextmanager
-def opened(context: typer.Context, url: str | None, as_json: bool) -> Iterator[Session]:
-    """The session of one command, with the gateway and the token that are meant (`credentials.chosen`)."""
+def opened(context: typer.Context, url: str | None, as_json: bool, *, looks_back: bool = False) -> Iterator[Session]:
+    """The session of one command, with the gateway and the token that are meant (`credentials.chosen`).
+
+    One that `looks_back` shows the moment that `--at` names. Any other refuses it with `InvalidInputError`.
+    """
+    if moment_of(context) is not None and not looks_back:
+        raise no_past(context.command_path)
     with opened_as(credentials.chosen(url), context, as_json) as session:
         yield session
 
@@ -117,9 +129,24 @@ def opened(context: typer.Context, url: str | None, as_json: bool) -> Iterator[S
 @contextmanager
 def opened_as(login: credentials.Login, context: typer.Context, as_json: bool) -> Iterator[Session]:
     """A session with this gateway and token."""
-    around = surroundings(context)
-    with Api(login.url, actor(_user()), around.transport, around.pause, token=login.token, ca=login.ca) as api:
-        yield Session(api, as_json, around)
+    around, at = surroundings(context), moment_of(context)
+    reached = around.transport, around.pause
+    told = _teller(as_json)
+    with Api(login.url, actor(_user()), *reached, token=login.token, ca=login.ca, at=at, answered=told) as api:
+        yield Session(api, as_json, around, is_past=at is not None)
+
+
+def _teller(as_json: bool) -> Callable[[httpx2.Headers], None]:
+    """Says once, before all else, of which moment the answers are."""
+    said = as_json
+
+    def tell(headers: httpx2.Headers) -> None:
+        nonlocal said
+        if not said and (header := headers.get(AT_HEADER)):
+            console().print(Text(as_of(header), style="dim"), soft_wrap=True)
+            said = True
+
+    return tell
 
 
 def surroundings(context: typer.Context) -> Surroundings:

@@ -14,6 +14,9 @@ from services.cli.harmless import one_line
 STAR = "★"
 """Marks the default network."""
 
+NOT_RECORDED = "not recorded"
+"""Who was online, of the past."""
+
 SHORT = 8
 """So much of an id tells tokens apart, and is enough to name one."""
 
@@ -91,7 +94,7 @@ def machine_table(machine: Json) -> Table:
         ("Hostname", machine["hostname"]),
         ("UUID", machine["uuid"]),
         ("Status", status(machine)),
-        ("Last seen", local_time(machine["last_seen_at"]) if machine["last_seen_at"] else "not lately"),
+        ("Last seen", _last_seen(machine)),
         ("Agent", machine["agent_version"] or "unknown"),
         *((("Transit", TRANSIT[machine["transit"]]),) if "transit" in machine else ()),
         ("Created", local_time(machine["created_at"])),
@@ -101,6 +104,12 @@ def machine_table(machine: Json) -> Table:
         *((("Refused records", refused),) if (refused := refused_text(machine)) else ()),
         *(() if machine["memberships"] else (("Networks", "none"),)),
     )
+
+
+def _last_seen(machine: Json) -> str | Text:
+    if machine["is_online"] is None:
+        return Text(NOT_RECORDED, style="dim")
+    return local_time(machine["last_seen_at"]) if machine["last_seen_at"] else "not lately"
 
 
 def memberships_table(machine: Json, wide: bool) -> Table:
@@ -216,6 +225,8 @@ def status(machine: Json) -> Text:
     """Whether a machine is online, or revoked."""
     if machine.get("state") == "revoked":
         return Text("revoked", style="red")
+    if machine["is_online"] is None:
+        return Text(NOT_RECORDED, style="dim")
     return Text("online", style="green") if machine["is_online"] else Text("offline", style="dim")
 
 

@@ -103,7 +103,7 @@ def create(
 @app.command("list")
 def list_vips(context: typer.Context, *, machine: OfMachine = None, url: Url = None, as_json: AsJson = False) -> None:
     """List the virtual IPs, each with its machines in order of preference."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         uuid = machine_named(session.api, machine)["uuid"] if machine else None
         vips = session.api.all(VIPS, machine_uuid=uuid)
         if as_json:
@@ -111,13 +111,13 @@ def list_vips(context: typer.Context, *, machine: OfMachine = None, url: Url = N
         elif vips:
             session.table(vips_table(vips, machine_names(session.api, vips), session.wide))
         else:
-            session.say("There are no such virtual IPs. Create one: wireloom vip create web 203.0.113.10 -m db-1,db-2")
+            session.none("There are no such virtual IPs. Create one: wireloom vip create web 203.0.113.10 -m db-1,db-2")
 
 
 @app.command()
 def show(context: typer.Context, vip: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show a virtual IP and its health check."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, looks_back=True) as session:
         found = _vip_named(session.api, vip)
         if as_json:
             session.json(found)

@@ -1,0 +1,86 @@
+"""`wireloom --at`: which moment a command shows. Pure but for the local time zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Annotated
+
+import typer
+
+from events.errors import InvalidInputError
+from events.instants import FORMS, parse_instant
+from services.cli.tables import local_time
+
+AT_HEADER = "X-Wireloom-At"
+"""What the gateway says an answer is of: the log's position, and the time."""
+
+LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy")
+"""The commands that show a past, or have commands that do; those that do not refuse for themselves."""
+
+_KEY = "services.cli.moments"
+_WHO = "What looks back: list and show of network, machine, route, vip and policy; path, bgp, network reflectors and "
+_HINT = f"Leave --at out. {_WHO}machine gateway."
+
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="MOMENT",
+        help="Show what was then: at a position of the log, a time (of your time zone, if it names none), or so long "
+        'ago. For list, show, path and bgp: wireloom --at "2 hours ago" network show office',
+    ),
+]
+
+
+class LocalZone(tzinfo):
+    """The time zone of this computer, which may have summer time."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
+        """How far it is ahead of UTC at a time."""
+        return None if when is None else when.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, when: datetime | None) -> timedelta | None:
+        """Not told apart."""
+        return None
+
+    def tzname(self, when: datetime | None) -> str | None:
+        """Its name at a time."""
+        return None if when is None else when.replace(tzinfo=None).astimezone().tzname()
+
+
+def look_back(context: typer.Context, at: str | None) -> None:
+    """Note for all commands which moment is meant. Raises `InvalidInputError`."""
+    if at is None:
+        return
+    if context.invoked_subcommand not in LOOKING_BACK:
+        raise no_past(f"{context.command_path} {context.invoked_subcommand}")
+    context.meta[_KEY] = sent(at, datetime.now(UTC))
+
+
+def sent(at: str, now: datetime) -> str:
+    """A moment as the gateway is asked for it: all requests of a command mean the same. Raises `InvalidInputError`."""
+    try:
+        instant = parse_instant(at, now, LocalZone())
+    except InvalidInputError as error:
+        error.hint = f"Give {FORMS}."
+        raise
+    if instant.time is None:
+        return str(instant.position)
+    return instant.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def moment_of(context: typer.Context) -> str | None:
+    """The moment that a command is to show, as the gateway is asked for it; None for the present."""
+    moment: str | None = context.meta.get(_KEY)
+    return moment
+
+
+def no_past(command: str) -> InvalidInputError:
+    """The refusal of `--at` by a command without a past."""
+    return InvalidInputError(f"`{command}` takes no --at: it is about the present.", hint=_HINT)
+
+
+def as_of(header: str) -> str:
+    """The moment that an answer is of, in words."""
+    position, _, time = header.partition(" ")
+    return f"As of {local_time(time) if time else 'the beginning'} (log position {position})"
