@@ -22,6 +22,7 @@
 | `plan.<network>` | topology | topology (PLANS: the BGP plans that there were) |
 | `checkpoint.<position>` | topology | gateway (CHECKPOINTS: what the log was, signed) |
 | `past.<what>` | gateway | topology: one of them (what was, or would be: `events.past`) |
+| `audit.<what>` | gateway | topology: one of them (is all in order: `events.audit.asking`) |
 | `allocator.execute`, `allocator.preview` | gateway | allocator |
 | `wireloom.command.<principal>.<kind>` | programs | gateway |
 """

@@ -68,7 +68,7 @@ class LogVerifier:
     """
 
     def __init__(self, checkpoints: Iterable[Checkpoint] = ()) -> None:
-        """`checkpoints` say what the log was at their positions: they must be trusted already."""
+        """`checkpoints` say what the log was at their positions: they must be trusted already, each position once."""
         self.position = 0
         """The position of the newest message taken."""
         self.count = 0

@@ -23,8 +23,10 @@ from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
 from events.state import StateDump
-from events.subjects import BGP, LOG, PATHS, REACH, STATE, Stream
+from events.subjects import BGP, CHECKPOINTS, LOG, PATHS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
+from services.topology.audit.checkpoints import CheckpointKeeper
+from services.topology.audit.service import serve_audit
 from services.topology.bgp import derive_bgp
 from services.topology.derived import is_covered
 from services.topology.past.service import serve_past
@@ -61,8 +63,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     identity = Identity(settings.identity) if settings.identity else None
     credentials = identity.credentials("topology") if identity else None
     client = await bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set)
+    keeper = CheckpointKeeper(client)
     tasks = {
         asyncio.create_task(_work(client, settings.replicas, identity, (LOG, STATE), _derive)),
+        asyncio.create_task(_work(client, settings.replicas, identity, (LOG, CHECKPOINTS), keeper.run)),
+        asyncio.create_task(serve_audit(client, keeper, identity)),
         asyncio.create_task(_work(client, settings.replicas, identity, (REACH, PATHS), derive_paths)),
         asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS), derive_bgp)),
         asyncio.create_task(_purge_again(client, reconnected)),
