@@ -23,7 +23,15 @@ from events.records import (
     SyncReply,
 )
 from events.state import decode_record
-from events.subjects import machine_info, machine_membership, network_info, network_peer, scope, scope_of
+from events.subjects import (
+    machine_info,
+    machine_membership,
+    network_announcement,
+    network_info,
+    network_peer,
+    scope,
+    scope_of,
+)
 from events.trust.signing import signed_with
 from services.gateway.access import AccessView
 from services.gateway.cutoffs import Cutoffs
@@ -163,6 +171,14 @@ class Mirror:
         """When the oldest of the records that a network has since a revision was caused."""
         held = self._scopes.get(scope("network", network_id), Scope()).first_after(revision)
         return held.time if held is not None else None
+
+    def announcements(self, network_id: UUID) -> dict[UUID, str]:
+        """What machines may announce in a network, by machine: the records as they stand in STATE, unread, the ends of
+        announcements too."""
+        begin = network_announcement(network_id, UUID(int=0)).removesuffix(str(UUID(int=0)))
+        own = self._scopes.get(scope("network", network_id), Scope())
+        found = {subject.removeprefix(begin): own.held(subject) for subject in own.subjects() if begin in subject}
+        return {UUID(machine): held.payload for machine, held in found.items() if held is not None}
 
     def signed_with(self) -> Counter[str]:
         """How many records are signed with each key, by its fingerprint; under "" those without a signature."""
