@@ -102,7 +102,7 @@ TOPOLOGY = Permissions(
         "$JS.API.STREAM.PURGE.PATHS",
         "$JS.API.STREAM.PURGE.HISTORY",
     ),
-    subscribe=("past.*", "_INBOX.topology.>"),
+    subscribe=("past.*", "audit.*", "_INBOX.topology.>"),
 )
 GATEWAY = Permissions(
     "gateway",
@@ -110,13 +110,15 @@ GATEWAY = Permissions(
         "allocator.execute",
         "allocator.preview",
         "past.*",
+        "audit.*",
         "live.machine.*.look",
         "reach.>",
         "bgp.>",
         _ANSWERS,
         _FLOW,
         *_follows("LOG", "STATE", "REACH", "PATHS", "BGP", "PLANS", "CHECKPOINTS"),
-        *_reads_newest("LOG", "STATE", "REACH", "PATHS", "BGP", "PLANS", "CHECKPOINTS"),
+        *_looks_up("LOG"),
+        *_reads_newest("STATE", "REACH", "PATHS", "BGP", "PLANS", "CHECKPOINTS"),
     ),
     subscribe=("ask.*.*", "beat.*", "wireloom.command.*.*", "$SRV.>", "_INBOX.gateway.>"),
 )
