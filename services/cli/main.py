@@ -15,6 +15,7 @@ from services.cli import (
     export,
     first,
     keys,
+    ledger,
     log,
     login,
     machines,
@@ -58,6 +59,7 @@ app.command(rich_help_panel="Control plane")(status.status)
 app.add_typer(networks.app, name="network", rich_help_panel="Networks and machines")
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(paths.path)
+app.command(rich_help_panel="Networks and machines")(ledger.ledger)
 app.command(rich_help_panel="Networks and machines")(log.log)
 app.add_typer(routes.app, name="route", rich_help_panel="Routing")
 app.add_typer(vips.app, name="vip", rich_help_panel="Routing")

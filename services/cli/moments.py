@@ -14,7 +14,7 @@ from services.cli.tables import local_time
 AT_HEADER = "X-Wireloom-At"
 """What the gateway says an answer is of: the log's position, and the time."""
 
-LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy")
+LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy", "ledger", "why")
 """The commands that show a past, or have commands that do; those that do not refuse for themselves."""
 
 _KEY = "services.cli.moments"
@@ -55,6 +55,12 @@ def look_back(context: typer.Context, at: str | None) -> None:
     if context.invoked_subcommand not in LOOKING_BACK:
         raise no_past(f"{context.command_path} {context.invoked_subcommand}")
     context.meta[_KEY] = sent(at, datetime.now(UTC))
+
+
+def look_at(context: typer.Context, at: str | None) -> None:
+    """As `look_back`, for a command that has the option itself."""
+    if at is not None:
+        context.meta[_KEY] = sent(at, datetime.now(UTC))
 
 
 def sent(at: str, now: datetime) -> str:

@@ -90,7 +90,7 @@ class Pasts:
 
         Raises `NotFoundError` for a position that the log has not come to, and `UnavailableError`.
         """
-        position, time = await self._place(instant)
+        position, time = await self.place(instant)
         kept = self._kept.get((position, time))
         if kept is None:
             kept = self._kept[position, time] = await self._asked(position, time, ())
@@ -99,12 +99,14 @@ class Pasts:
         self._kept.move_to_end((position, time))
         return kept
 
-    async def supposing(self, events: Sequence[DomainEvent]) -> tuple[Past, Past]:
-        """The mesh as it is now, and as it would be if these events happened. Raises `UnavailableError`."""
-        end, now = await log.last_sequence(self._client), datetime.now(UTC)
+    async def supposing(self, events: Sequence[DomainEvent], position: int | None = None) -> tuple[Past, Past]:
+        """The mesh as it is now, and as it would be if these events happened, right after a position of the log (None
+        for its end). Raises `UnavailableError`."""
+        end, now = await log.last_sequence(self._client) if position is None else position, datetime.now(UTC)
         return await self._asked(end, now, ()), await self._asked(end, now, [Supposed.of(event) for event in events])
 
-    async def _place(self, instant: Instant) -> tuple[int, datetime]:
+    async def place(self, instant: Instant) -> tuple[int, datetime]:
+        """The log's position at a moment, and the time. Raises like `at`, and asks the log alone."""
         end = await log.last_sequence(self._client)
         if instant.time is not None:
             return await first_at(self._client, instant.time + _MOMENT, end) - 1, instant.time

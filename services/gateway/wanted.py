@@ -53,7 +53,7 @@ class Wanted:
 
     def may_match(self, entry: Entry) -> bool:
         """False for what is surely none of them; looked at without reading the event, which costs far more."""
-        if self.kinds and _kind(entry) not in self.kinds:
+        if self.kinds and kind_of(entry) not in self.kinds:
             return False
         if not all(str(item).encode() in entry.data for item in (self.network, self.machine) if item is not None):
             return False
@@ -75,7 +75,8 @@ def actors_called(name: str, mirror: Mirror) -> frozenset[str]:
     return frozenset((asked, *machines)) - {""}
 
 
-def _kind(entry: Entry) -> str:
+def kind_of(entry: Entry) -> str:
+    """The kind of the event that a message of the log holds, by its header."""
     return (header(entry.headers, _EVENT) or b"").decode().partition(" ")[2].partition(":")[0]
 
 

@@ -20,6 +20,7 @@ from services.gateway.http import (
     events,
     health,
     keys,
+    ledger,
     machines,
     networks,
     paths,
@@ -54,6 +55,7 @@ _TAGS = [
     {"name": "agents", "description": "How machines come in, and stay in."},
     {"name": "keys", "description": "The control plane's own keys, and programs' access to its message bus."},
     {"name": "events", "description": "Everything that ever happened, in order."},
+    {"name": "ledger", "description": "Who held an address, from when to when."},
     {"name": "health", "description": "For those who watch over the control plane."},
 ]
 
@@ -78,6 +80,7 @@ ROUTERS = (
     keys.router,
     bus_credentials.router,
     events.router,
+    ledger.router,
     health.router,
 )
 
