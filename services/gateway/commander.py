@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -11,10 +12,12 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from events import bus
 from events.bus import ERROR_CODE_HEADER
 from events.commands import Command, Outcome
 from events.errors import InvalidInputError, UnavailableError, WireloomError
-from events.subjects import ALLOCATOR_EXECUTE
+from events.preview import PreviewAnswer
+from events.subjects import ALLOCATOR_EXECUTE, ALLOCATOR_PREVIEW
 from services.gateway.metrics import Metrics
 
 PATIENCE = 10.0
@@ -50,6 +53,14 @@ class Commander:
             raise WireloomError.from_problem(orjson.loads(reply.data))
         return Outcome.model_validate_json(reply.data)
 
+    async def preview(self, commands: Sequence[Command]) -> PreviewAnswer:
+        """What would become of commands that are given one after the other. Nothing is changed.
+
+        Raises `UnavailableError`, and `InvalidInputError` where they are too large for the bus.
+        """
+        body = self._fitting(orjson.dumps({"commands": [command.model_dump(mode="json") for command in commands]}))
+        return PreviewAnswer.model_validate_json(await bus.ask(self._client, ALLOCATOR_PREVIEW, body, PATIENCE))
+
     async def forward(self, fields: dict[str, Any]) -> Msg:
         """The allocator's reply, an outcome or a refusal, to a valid command given as its JSON fields.
 
@@ -84,7 +95,9 @@ class Commander:
         return True
 
     def _encode(self, fields: dict[str, Any]) -> bytes:
-        body = orjson.dumps(fields)
+        return self._fitting(orjson.dumps(fields))
+
+    def _fitting(self, body: bytes) -> bytes:
         if len(body) > self._client.max_payload:
             raise InvalidInputError(
                 f"The command has {len(body):,} bytes; the bus carries {self._client.max_payload:,}.",

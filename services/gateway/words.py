@@ -40,6 +40,7 @@ from services.gateway.naming import network_name as _network
 from services.gateway.routing_words import WORDS
 
 _LONGEST = 2000
+_BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id", "secret_hash"}
 _LINE_ENDS = "\u2028\u2029"
 
 
@@ -64,6 +65,11 @@ def machines_of(event: DomainEvent) -> tuple[UUID, ...]:
         return tuple(assignment.machine_id for assignment in event.assignments)
     named = (getattr(event, "machine_id", None), *getattr(event, "machine_ids", ()))
     return tuple(item for item in named if item is not None)
+
+
+def fields_of(event: DomainEvent) -> dict[str, Any]:
+    """The fields of this kind of event as JSON, without those that all events have, and without hashes of secrets."""
+    return event.model_dump(mode="json", exclude=_BESIDE)
 
 
 def _created(event: NetworkCreated, name_of: NameOf) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 from uuid import UUID, uuid4, uuid5
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.models import Dependant
 from nats.aio.client import Client
 from pydantic import BaseModel, StringConstraints
 from starlette.exceptions import HTTPException
@@ -24,8 +25,9 @@ from services.gateway.commander import Commander
 from services.gateway.convergence import Convergences
 from services.gateway.follower import Follower
 from services.gateway.history import Recent
+from services.gateway.http.dry_runs import Trial
 from services.gateway.http.guard import OPEN_ACTOR, Calling, open_to_all
-from services.gateway.http.schemas import Accepted
+from services.gateway.http.schemas import DRY_RUN_TEXT, Accepted
 from services.gateway.http.throttle import Throttle
 from services.gateway.key_ages import KeyAges
 from services.gateway.metrics import Metrics
@@ -119,8 +121,14 @@ def gateway_of(request: Request) -> Gateway:
 
 
 def no_query(request: Request) -> None:
-    """For routes without parameters. Raises `InvalidInputError` where one is given."""
-    require_only(request, ())
+    """For routes without parameters, but `dry_run` where changes may be tried. Raises `InvalidInputError` where another
+    is given."""
+    require_only(request, (DRY_RUN,) if may_be_tried(request.scope["route"].dependant) else ())
+
+
+def may_be_tried(dependant: Dependant) -> bool:
+    """Whether a route's change may be tried."""
+    return any(each.call is change_or_trial_of for each in dependant.dependencies)
 
 
 def require_only(request: Request, known: Collection[str]) -> None:
@@ -159,6 +167,8 @@ class Change:
     gateway: Gateway
     actor: Actor
     command_id: UUID
+    trial: Trial | None = None
+    """Where the change is only tried: takes the commands instead of the allocator, and tells what they would do."""
 
     def another_id(self, purpose: str) -> UUID:
         """An id that follows from the command's: the same for a repetition of the request."""
@@ -178,7 +188,7 @@ class Change:
             try:
                 outcome = await self.give(command)
             except WireloomError as error:
-                if done:
+                if done and self.trial is None:
                     executed = " and ".join(before.summary for before in commands[:done])
                     error.hint = f"{error.hint} Executed before this: {executed}.".strip()
                 raise
@@ -187,12 +197,17 @@ class Change:
 
     async def give(self, command: Command) -> Outcome:
         """Have a command decided. Raises what it was refused with."""
+        if self.trial is not None:
+            return await self.trial.give(command)
         return await self.gateway.commander.give(command)
 
     async def answer(
         self, outcome: Outcome, status: int, location: str, view: Callable[[], BaseModel | None] = lambda: None
     ) -> Response:
-        """The response once the effect shows, with what `view` gives then; 202 if it does not show in time."""
+        """The response once the effect shows, with what `view` gives then; 202 if it does not show in time. Where the
+        change is only tried, what it would do."""
+        if self.trial is not None:
+            return json_response(await self.trial.told())
         headers = {"X-Command-Id": str(outcome.command_id), "X-Log-Sequence": str(outcome.sequence)}
         if status == 201:
             headers["Location"] = location
@@ -200,6 +215,10 @@ class Change:
             accepted = Accepted(command_id=outcome.command_id, sequence=outcome.sequence)
             return json_response(accepted, 202, headers | {"Location": location})
         return json_response(view(), status, headers)
+
+
+DRY_RUN = "dry_run"
+DryRunFlag = Annotated[bool, Query(description=DRY_RUN_TEXT)]
 
 
 def change_of(
@@ -214,7 +233,17 @@ def change_of(
     return Change(gateway, said, _command_id(idempotency_key))
 
 
-Changing = Annotated[Change, Depends(change_of)]
+Making = Annotated[Change, Depends(change_of)]
+"""For what does more than its commands say: it cannot be tried."""
+
+
+def change_or_trial_of(change: Making, dry_run: DryRunFlag = False) -> Change:
+    """The change that a request asks for, or asks about."""
+    return replace(change, trial=Trial(change.gateway)) if dry_run else change
+
+
+Changing = Annotated[Change, Depends(change_or_trial_of)]
+"""For all whose work is commands and nothing else: they may be tried."""
 
 
 def json_response(view: BaseModel | None, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from events.fields import AccountRole
 from services.gateway.http.as_of import AT_HEADER
+from services.gateway.http.dry_run_schemas import DryRun
 from services.gateway.http.guard import COOKIE, CSRF_HEADER, GuardedRoute
 from services.gateway.http.problems import MEDIA_TYPE
 from services.gateway.http.schemas import Accepted, Problem
@@ -20,6 +21,8 @@ Wireloom connects machines into encrypted WireGuard mesh networks.
 Every change is a command that is decided once and written to a log; the answers come from what the log led to. A
 changing request is answered when its effect shows in this API (else with 202 and a `Location`), carries
 `X-Command-Id` and `X-Log-Sequence`, and may be repeated safely with the same `Idempotency-Key`.
+
+With `dry_run` a change is not made: the answer tells its events, and what they would do to peers, paths and sessions.
 
 What reads the mesh takes `at`: a position of the log, a time, or how long ago. The answer is then of that moment, and
 has the header `X-Wireloom-At`. Who was online is not recorded: of the past that is null.
@@ -117,10 +120,16 @@ def document(app: FastAPI, routes: Iterable[GuardedRoute]) -> dict[str, Any]:
         schemas = made["components"]["schemas"]
         schemas |= problem.pop("$defs")
         schemas["Problem"] = problem
+        dry_run = DryRun.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        schemas |= dry_run.pop("$defs")
+        schemas["DryRun"] = dry_run
         made["components"]["securitySchemes"] = SCHEMES
         for route in routes:
             for method in (route.methods or ()) if route.include_in_schema else ():
-                _secure(made["paths"][route.path][method.lower()], method, route.needed_role)
+                operation = made["paths"][route.path][method.lower()]
+                _secure(operation, method, route.needed_role)
+                if any(parameter["name"] == "dry_run" for parameter in operation.get("parameters", ())):
+                    _tell_dry_run(operation)
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -135,6 +144,23 @@ def _secure(operation: dict[str, Any], method: str, role: AccountRole | None) ->
         return
     operation["x-role"] = role
     operation["security"] = [{"token": []}, {"session": []} if method == "GET" else {"session": [], "csrf": []}]
+
+
+def _tell_dry_run(operation: dict[str, Any]) -> None:
+    """Tell how a change that may be tried answers then: in the place of, or beside, what it gives when it is made."""
+    told: dict[str, Any] = {"$ref": "#/components/schemas/DryRun"}
+    answers = operation["responses"]
+    if "200" in answers:
+        content = answers["200"]["content"]["application/json"]
+        content["schema"] = {"anyOf": [content["schema"], told]}
+        for header in answers["200"].get("headers", {}).values():
+            header["description"] += " Not with `dry_run`."
+    else:
+        answers["200"] = {
+            "description": "With `dry_run`: what the change would do.",
+            "content": {"application/json": {"schema": told}},
+        }
+        operation["responses"] = dict(sorted(answers.items()))
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -19,11 +19,9 @@ from services.gateway.http.schemas import Event, EventPage, EventQuery, Position
 from services.gateway.mirror import Mirror
 from services.gateway.naming import NameOf
 from services.gateway.wanted import Wanted, actors_called
-from services.gateway.words import in_words, machines_of, networks_of
+from services.gateway.words import fields_of, in_words, machines_of, networks_of
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"], route_class=GuardedRoute)
-
-_BESIDE = {"originator_id", "originator_version", "previous_hash", "time", "actor", "command_id", "secret_hash"}
 
 LastEventId = Annotated[Position, Header(description="As `after`; browsers send it when they reconnect.")]
 
@@ -96,5 +94,5 @@ def event_view(logged: LoggedEvent, name_of: NameOf) -> Event:
         network_uuids=networks_of(event),
         machine_uuids=machines_of(event),
         text=in_words(event, name_of),
-        data=event.model_dump(mode="json", exclude=_BESIDE),
+        data=fields_of(event),
     )

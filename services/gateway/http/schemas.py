@@ -20,6 +20,11 @@ MAX_BATCH = 10_000
 MAX_POSITION = 2**53 - 1
 """The greatest log position that can be asked for: what every JSON reader can represent (RFC 8259, section 6)."""
 
+DRY_RUN_TEXT = (
+    "Change nothing, and tell (200) which events would be written, and what would be otherwise then. A refusal is the "
+    "same."
+)
+
 _NETWORK_UUID = "3f0c2e0a-6f2b-4b53-9f0e-3a4b7d1c2e10"
 _MACHINE_UUID = "b6a1f2d4-0c6e-4c0b-8a57-5d3f1e2a9c77"
 
@@ -346,6 +351,7 @@ class DeleteQuery(Given):
     """How to delete."""
 
     force: bool = Field(False, description="Also if machines are assigned: they are unassigned at the same moment.")
+    dry_run: bool = Field(False, description=DRY_RUN_TEXT)
 
 
 def _known_kind(kind: str) -> str:

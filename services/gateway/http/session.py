@@ -18,8 +18,8 @@ from services.gateway.http.changes import (
     PLAIN,
     VISIBLE_WITHIN,
     Admitting,
-    Changing,
     Gateway,
+    Making,
     Served,
     check_json,
     json_response,
@@ -66,7 +66,7 @@ async def sign_in(request: Request, gateway: Served, admission: Admitting, body:
 
 
 @router.delete("", status_code=204, response_class=Response, responses=changing(204), dependencies=[VIEWER, PLAIN])
-async def sign_out(change: Changing, speaker: Speaking) -> Response:
+async def sign_out(change: Making, speaker: Speaking) -> Response:
     """Sign out: the token that the caller shows counts no more."""
     outcome = await change.give(
         RevokeApiToken(command_id=change.command_id, actor=change.actor, token_id=speaker.token.token_id)
