@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from uuid import UUID
 
@@ -54,6 +54,10 @@ class Change:
     """For how many changes of this kind it stands."""
     is_lesser: bool = False
     """That only a round trip takes another step, by which nobody need be troubled."""
+
+    def became(self, field: str, text: str, before: str | None, after: str | None) -> Change:
+        """That something about the same is otherwise."""
+        return replace(self, kind="changed", field=field, text=text, before=before, after=after)
 
 
 @dataclass(frozen=True, slots=True)
