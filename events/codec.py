@@ -2,6 +2,10 @@
 
 An event's *topic* is its kind and schema version, `network.created:1`. Its *state* is the JSON of its fields without
 the two that the log keeps beside it (`originator_id`, `originator_version`).
+
+From an event personal data may have been removed since (`events.audit.redaction`). Its state then says under
+`$redacted` which digest it had, and still has: so the chain goes on. Whether that is true, a check of the log finds by
+the signature beside it.
 """
 
 from __future__ import annotations
@@ -26,6 +30,12 @@ UPCASTS: dict[tuple[str, int], Upcast] = {}
 _TYPES: dict[str, type[DomainEvent]] = {event_type.kind: event_type for event_type in EVENT_TYPES}
 _STORED = "_stored"
 _BESIDE = {"originator_id", "originator_version"}
+
+REDACTED = "$redacted"
+"""What an event says beside its fields from which something was removed; no event's field is called so."""
+
+_REDACTED = f'"{REDACTED}":'.encode()
+"""In a text of an event the quotes would be escaped."""
 
 
 class UnreadableEventError(InternalError):
@@ -59,6 +69,7 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
         raise _unreadable(originator_id, originator_version, topic, "its schema is newer than this program")
     try:
         fields = orjson.loads(state)
+        fields.pop(REDACTED, None)
         while schema < event_type.schema_version:
             fields = UPCASTS[kind, schema](fields)
             schema += 1
@@ -74,9 +85,25 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
 
 
 def digest(originator_id: UUID, originator_version: int, topic: str, state: bytes) -> str:
-    """The SHA-256 of an event as it stands in the log, in hex: the `previous_hash` of the one after it."""
+    """The SHA-256 of an event as it was written to the log, in hex: the `previous_hash` of the one after it."""
+    if _REDACTED in state and (former := _former_digest(state)):
+        return former
     place = f"{originator_id} {originator_version} {topic}\n".encode()
     return hashlib.sha256(place + state).hexdigest()
+
+
+def is_redacted(state: bytes) -> bool:
+    """Whether an event's state says that something was removed from it."""
+    return _REDACTED in state
+
+
+def _former_digest(state: bytes) -> str:
+    """The digest that an event says it had; empty where it says nothing."""
+    try:
+        mark = orjson.loads(state)[REDACTED]
+        return str(mark["digest"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
 
 
 def digest_of(event: DomainEvent) -> str:

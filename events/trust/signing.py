@@ -114,6 +114,16 @@ def read_ring(text: str | bytes) -> Ring:
         ) from error
 
 
+def sign_as_root(root: Key, message: bytes) -> str:
+    """The root key's signature of a message that begins with what it is for, as text."""
+    return _text(root.sign(message))
+
+
+def is_signed_as_root(root: str, message: bytes, signature: str) -> bool:
+    """Whether `sign_as_root` made the signature, with the key whose public half is `root`."""
+    return verify(root, "operator", message, _raw(signature))
+
+
 def signed_with(signature: str) -> str:
     """The fingerprint of the key that a signature names; empty for none."""
     return signature.partition(" ")[0]

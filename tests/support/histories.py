@@ -66,6 +66,8 @@ class History:
 
     def __init__(self, seed: int = 0) -> None:
         self.events: list[DomainEvent] = []
+        self.actor = "cli:test"
+        """Who gives the commands."""
         self.networks: dict[UUID, dict[UUID, IPv4Address]] = {}
         """Each network's members and their addresses."""
         self.machines: list[UUID] = []
@@ -526,7 +528,7 @@ class History:
             originator_version=version,
             previous_hash=self._hashes.get(originator_id, GENESIS_HASH),
             time=self._now(),
-            actor="cli:test",
+            actor=self.actor,
             command_id=self._uuid(),
             **fields,
         )
