@@ -9,7 +9,7 @@ from rich.text import Text
 
 from services.cli.api import Json
 from services.cli.harmless import one_line
-from services.cli.tables import local_time, plain_table, status
+from services.cli.tables import NOT_RECORDED, local_time, plain_table, status
 
 _UNTRIED = ("", "knows no address to try")
 _STYLES = {"direct": "green", "transit": "yellow", "none": "red", "unknown": "dim", "unreachable": "red"}
@@ -63,7 +63,8 @@ def path_events_table(events: Iterable[Json]) -> Table:
     made = plain_table("Time", "What led to it")
     for event in events:
         who = "the control plane " if event["kind"] == "choice" else ""
-        made.add_row(local_time(event["time"]), one_line(f"{who}{event['text']}"))
+        when = local_time(event["time"]) if event["time"] else NOT_RECORDED
+        made.add_row(when, one_line(f"{who}{event['text']}"))
     return made
 
 

@@ -16,9 +16,10 @@ from services.gateway.ways import Kind, Way, Ways
 class Findings:
     """How machines reach each other and speak BGP."""
 
-    def __init__(self) -> None:
+    def __init__(self, dated: bool = True) -> None:
+        """`dated` is as that of `Ways`."""
         self.reach = Reach()
-        self.ways = Ways()
+        self.ways = Ways(dated)
         self.bgp = Bgp()
         self._plans: dict[UUID, BgpPlanRecord] = {}
 

@@ -40,7 +40,7 @@ class Past:
     def __init__(self, client: Client, mirror: Mirror, position: int, time: datetime, then: Sequence[Supposed]) -> None:
         self.mirror = mirror
         self.presence: Presence = Unrecorded()
-        self.tracks = Findings()
+        self.tracks = Findings(dated=False)
         self.position = position
         """The log's position then."""
         self.time = time

@@ -40,7 +40,9 @@ class Way:
 class Ways:
     """The ways of all pairs."""
 
-    def __init__(self) -> None:
+    def __init__(self, dated: bool = True) -> None:
+        """`dated` is False where the records do not say when the ways were chosen: those of a moment that is past."""
+        self._dated = dated
         self._records: dict[UUID, dict[_Ends, Record]] = {}
         """By network."""
 
@@ -93,7 +95,7 @@ class Ways:
             kind=kind,
             ways=ways,
             rtt=None if kind == "none" else _rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
-            since=record.time if record is not None else _since(kind, mine, theirs),
+            since=_since(kind, mine, theirs) if record is None else record.time if self._dated else None,
             links=(mine, theirs),
             record=record,
         )

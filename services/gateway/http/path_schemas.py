@@ -46,7 +46,7 @@ class Path(View):
     )
     since: Moment | None = Field(
         description="Since when it is this way; through other machines, since these or who stands by were chosen. Null "
-        "while that is unknown."
+        "while that is unknown; through other machines, also with `at`: it is not recorded."
     )
 
 
@@ -81,10 +81,11 @@ class LinkReport(View):
 class PathEvent(View):
     """Something that led to a path."""
 
-    time: Moment
+    time: Moment | None = Field(description="Null of a choice with `at`: when it was made is not recorded.")
     kind: Literal["report", "choice"] = Field(description="A machine's report, or the control plane's choice of a way.")
-    sequence: int = Field(
-        description="Of a report, its place among all reports; of a choice, the last that it heeds.",
+    sequence: int | None = Field(
+        description="Of a report, its place among all reports; of a choice, the last that it heeds. Null where `time` "
+        "is.",
         examples=[42],
     )
     machine_uuid: UUID | None = Field(description="Who reports; null for a choice.")
@@ -100,7 +101,7 @@ class PathExplanation(Path):
     )
     events: tuple[PathEvent, ...] = Field(
         description="What led to it, oldest first: when each end began to report what it reports, what it reported "
-        "before, its newest report, and the choice of a way."
+        "before, its newest report, and the choice of a way. With `at` only the newest reports and the choice."
     )
 
 

@@ -45,7 +45,9 @@ class PathViews:
         return PathExplanation(
             **dict(self.path(way)),
             reports=tuple(_report(link) for link in links),
-            events=tuple(sorted(self._events(way, links), key=lambda event: (event.time, event.kind == "choice"))),
+            events=tuple(
+                sorted(self._events(way, links), key=lambda event: (event.time or self._now, event.kind == "choice"))
+            ),
         )
 
     def machine(self, network_id: UUID, machine_id: UUID) -> PathMachine:
@@ -72,9 +74,9 @@ class PathViews:
                 )
         if way.record is not None:
             yield PathEvent(
-                time=way.record.time,
+                time=way.since,
                 kind="choice",
-                sequence=way.record.cause,
+                sequence=way.record.cause if way.since is not None else None,
                 machine_uuid=None,
                 text=_chosen(way.ways, self._name_of),
             )
