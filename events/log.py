@@ -6,6 +6,8 @@ leader, and reading waits until it has come that far. Sequences rise, but not al
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
@@ -16,11 +18,18 @@ from nats.aio.client import Client
 from events import feed
 from events.client import Entry, header
 from events.codec import UnreadableEventError, decode, digest
+from events.direct import direct_get, next_at
 from events.domain import DomainEvent
+from events.ending import end as end_tasks
+from events.errors import UnavailableError
 from events.subjects import EVENT_HEADER, LOG_PREFIX, LOG_STREAM
 
 BATCH = 1000
 """At most so many events are handed on at once."""
+
+_ALL = f"{LOG_PREFIX}.>"
+_AHEAD = 3
+"""So many batches are asked for before they are needed."""
 
 _EVENT = EVENT_HEADER.encode()
 _SUBJECT_START = len(LOG_PREFIX) + 1
@@ -64,6 +73,53 @@ async def read(
             if batch[-1].sequence >= end or len(found) >= limit:
                 break
     return found
+
+
+async def first_from(client: Client, sequence: int) -> LoggedEvent | None:
+    """The first event at a sequence or later, None where there is none yet. Raises as `read` does."""
+    entry = await next_at(client, LOG_STREAM, _ALL, sequence)
+    return None if entry is None else read_entry(entry)
+
+
+async def between(client: Client, after: int, until: int) -> AsyncGenerator[list[LoggedEvent]]:
+    """The events after the sequence `after` up to `until`, to which the log must have come: each once and in order, at
+    most `BATCH` at once. Nothing but these is sent by the server, so this is for parts of a long log.
+
+    Raises as `read` does.
+    """
+    coming: deque[asyncio.Task[list[Entry]]] = deque()
+    place = after
+    try:
+        while place < until or coming:
+            while place < until and len(coming) < _AHEAD:
+                stop = min(place + BATCH, until)
+                coming.append(asyncio.create_task(_stretch(client, place, stop)))
+                place = stop
+            entries = await coming[0]
+            coming.popleft()
+            if entries:
+                yield [read_entry(entry) for entry in entries]
+    finally:
+        await end_tasks(coming)
+
+
+async def _stretch(client: Client, after: int, until: int) -> list[Entry]:
+    """The messages of the log after `after` up to `until`, at most `BATCH` sequences."""
+    request = {"seq": after + 1, "next_by_subj": _ALL, "batch": until - after}
+    found = [entry for entry in (await direct_get(client, LOG_STREAM, request)).entries if entry.sequence <= until]
+    if len(found) == until - after:
+        return found
+    # The server that answered lags behind, something was lost on the way, or the log has no such sequences.
+    found.clear()
+    if await last_sequence(client) < until:
+        raise UnavailableError(f"The log does not reach {until}.", hint="Ask again.")
+    newest = await feed.newest_sequence(client, LOG_STREAM, _ALL)
+    if newest <= after:
+        return found
+    async with aclosing(feed.entries(client, LOG_STREAM, after)) as batches:
+        while not found or found[-1].sequence < min(until, newest):
+            found += await anext(batches)
+    return [entry for entry in found if entry.sequence <= until]
 
 
 async def follow(client: Client, after: int) -> AsyncGenerator[list[LoggedEvent]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple
 from uuid import UUID
 
@@ -35,7 +36,14 @@ PAST_QUEUE = "topology"
 END_HEADER = "Wl-End"
 """On the last message of an answer, which has no entries: how many entries came before."""
 
-_CHUNK_BYTES = 1 << 20
+WAIT_HEADER = "Wl-Wait"
+"""On a message that says only that the answer is still to come."""
+
+REPORTS_SINCE = "since"
+"""The subject of an entry of no stream, in an answer about a network: since when all reports are known, as a time. What
+was reported before that may have been removed."""
+
+_CHUNK_BYTES = 1 << 18
 _SILENCE_SECONDS = 20.0
 
 
@@ -84,6 +92,7 @@ class PastEntry(NamedTuple):
     """A message as it stood in a stream then, or would: of STATE, REACH, BGP or PATHS."""
 
     stream: str
+    """Empty for what stands in none (`REPORTS_SINCE`)."""
     sequence: int
     """Its place there; 0 for what was derived anew."""
     subject: str
@@ -91,24 +100,26 @@ class PastEntry(NamedTuple):
 
 
 def pack(entries: Iterable[PastEntry]) -> Iterator[bytes]:
-    """Entries as the messages of an answer."""
-    waiting: list[tuple[str, int, str, str]] = []
+    """Entries as the messages of an answer. What stands in streams is JSON on one line."""
+    waiting: list[bytes] = []
     size = 0
     for entry in entries:
-        waiting.append((entry.stream, entry.sequence, entry.subject, entry.payload.decode()))
-        size += len(entry.payload) + len(entry.subject)
+        line = b"%s %d %s %s" % (entry.stream.encode(), entry.sequence, entry.subject.encode(), entry.payload)
+        waiting.append(line)
+        size += len(line)
         if size >= _CHUNK_BYTES:
-            yield zlib.compress(orjson.dumps(waiting), 1)
+            yield zlib.compress(b"\n".join(waiting), 1)
             waiting, size = [], 0
     if waiting:
-        yield zlib.compress(orjson.dumps(waiting), 1)
+        yield zlib.compress(b"\n".join(waiting), 1)
 
 
 def unpack(message: bytes) -> list[PastEntry]:
     """The entries of one message of an answer."""
+    split = (line.split(b" ", 3) for line in zlib.decompress(message).split(b"\n"))
     return [
-        PastEntry(stream, sequence, subject, payload.encode())
-        for stream, sequence, subject, payload in orjson.loads(zlib.decompress(message))
+        PastEntry(stream.decode(), int(sequence), subject.decode(), payload)
+        for stream, sequence, subject, payload in split
     ]
 
 
@@ -120,18 +131,34 @@ async def answer(client: Client, message: Msg, entries: Sequence[PastEntry]) -> 
     await client.publish(message.reply, b"", headers={END_HEADER: str(len(entries))})
 
 
+async def say_more_comes(client: Client, message: Msg) -> None:
+    """Tell who asked that the answer is being worked on, so that he waits for it, until cancelled."""
+    while True:
+        await asyncio.sleep(_SILENCE_SECONDS / 4)
+        await client.publish(message.reply, b"", headers={WAIT_HEADER: "1"})
+
+
 async def ask_past(client: Client, subject: str, request: PastRequest) -> list[PastEntry]:
     """What the topology service answers to a request.
 
     Raises what it refused with, and `UnavailableError` where it does not answer, or not to the end.
     """
+    found: list[PastEntry] = []
+    async with aclosing(past_entries(client, subject, request)) as chunks:
+        async for chunk in chunks:
+            found += chunk
+    return found
+
+
+async def past_entries(client: Client, subject: str, request: PastRequest) -> AsyncGenerator[list[PastEntry]]:
+    """As `ask_past`, a part of the answer after the other as they come. Only after the last is it known to be whole."""
     bus_client = BusClient.of(client)
     inbox = client.new_inbox()
     arrived: asyncio.Queue[tuple[bytes, dict[str, str]]] = asyncio.Queue()
     subscription = await bus_client.subscribe_raw(
         inbox, lambda _subject, _reply, data, headers: arrived.put_nowait((data, headers_of(headers)))
     )
-    found: list[PastEntry] = []
+    count = 0
     try:
         await client.publish(subject, request.model_dump_json().encode(), reply=inbox)
         while True:
@@ -140,12 +167,16 @@ async def ask_past(client: Client, subject: str, request: PastRequest) -> list[P
             if ERROR_CODE_HEADER in headers:
                 raise WireloomError.from_problem(orjson.loads(data))
             if END_HEADER in headers:
-                if int(headers[END_HEADER]) != len(found):
+                if int(headers[END_HEADER]) != count:
                     raise UnavailableError("A part of the answer about the past was lost.", hint="Ask again.")
-                return found
+                return
+            if WAIT_HEADER in headers:
+                continue
             if not data:
                 raise UnavailableError("No topology service answers.", hint="Check that one runs, then ask again.")
-            found += unpack(data)
+            chunk = unpack(data)
+            count += len(chunk)
+            yield chunk
     except (nats.errors.Error, TimeoutError) as error:
         raise UnavailableError("The topology service does not answer about the past.", hint="Ask again.") from error
     finally:

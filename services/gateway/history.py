@@ -197,9 +197,9 @@ async def first_at(client: Client, time: datetime, end: int) -> int:
     low, high = 1, end + 1
     while low < high:
         middle = (low + high) // 2
-        found = await log.read(client, middle - 1, 1, end)
-        if found and found[0].event.time < time:
-            low = found[0].sequence + 1
+        found = await log.first_from(client, middle)
+        if found is not None and found.sequence <= end and found.event.time < time:
+            low = found.sequence + 1
         else:
             high = middle
     return low

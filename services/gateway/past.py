@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +15,17 @@ from events import log
 from events.domain import DomainEvent
 from events.errors import NotFoundError
 from events.instants import Instant
-from events.past import PAST_NETWORK, PAST_STATE, PastEntry, PastNetworkRequest, PastRequest, Supposed, ask_past
+from events.past import (
+    PAST_NETWORK,
+    PAST_STATE,
+    REPORTS_SINCE,
+    PastEntry,
+    PastNetworkRequest,
+    PastRequest,
+    Supposed,
+    ask_past,
+    past_entries,
+)
 from events.state import decode_record
 from events.subjects import BGP_STREAM, REACH_STREAM
 from services.gateway.findings import Findings
@@ -25,7 +36,7 @@ from services.gateway.presence import Presence, Unrecorded
 _KEPT = 8
 """So many moments are kept, for who goes back and forth."""
 
-_AT_ONCE = 2000
+_AT_ONCE = 200
 """So many records are read before others may run."""
 
 _MOMENT = timedelta(microseconds=1)
@@ -44,6 +55,9 @@ class Past:
         self.position = position
         """The log's position then."""
         self.time = time
+        self.reports_since: datetime | None = None
+        """Since when all that machines reported is known: of a moment before that, what was reported may be missing.
+        None before `look_into`."""
         self._client = client
         self._then = tuple(then)
         self._known: set[UUID] = set()
@@ -74,6 +88,8 @@ class Past:
             self.tracks.take_reach(entry.subject, entry.sequence, entry.payload)
         elif entry.stream == BGP_STREAM:
             self.tracks.take_bgp(entry.subject, entry.sequence, entry.payload)
+        elif entry.subject == REPORTS_SINCE:
+            self.reports_since = datetime.fromisoformat(entry.payload.decode())
         else:
             self.tracks.take_path(entry.subject, decode_record(entry.payload))
 
@@ -115,14 +131,18 @@ class Pasts:
             raise NotFoundError(
                 f"The log ends at {end}: there is no position {instant.position} yet.", hint="Give one that there is."
             )
-        found = await log.read(self._client, instant.position - 1, 1, instant.position) if instant.position else []
-        return instant.position, found[0].event.time if found else _BEGINNING
+        if instant.position == 0:
+            return 0, _BEGINNING
+        found = await log.first_from(self._client, instant.position)
+        return instant.position, found.event.time if found is not None else _BEGINNING
 
     async def _asked(self, position: int, time: datetime, then: Sequence[Supposed]) -> Past:
         mirror = Mirror()
         request = PastRequest(position=position, then=tuple(then))
-        for number, entry in enumerate(await ask_past(self._client, PAST_STATE, request)):
-            mirror.apply(entry.subject, entry.payload)
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async with aclosing(past_entries(self._client, PAST_STATE, request)) as chunks:
+            async for chunk in chunks:
+                for start in range(0, len(chunk), _AT_ONCE):
+                    for entry in chunk[start : start + _AT_ONCE]:
+                        mirror.apply(entry.subject, entry.payload)
+                    await asyncio.sleep(0)
         return Past(self._client, mirror, position, time, then)

@@ -57,6 +57,14 @@ async def publish_newest(client: Client, message: Message, after: int) -> int:
     return sequence
 
 
+async def write_one(client: Client, message: Message) -> int:
+    """Write one message, whatever stands in the stream. Returns its sequence. Raises one of `FAILURES`."""
+    subject, payload, beside = message
+    reply = await client.request(subject, payload, timeout=_ACK_SECONDS, headers=dict(beside))
+    sequence: int = _checked(reply.data)["seq"]
+    return sequence
+
+
 async def _publish_all_but_last(client: Client, messages: Sequence[Message], fence: dict[str, str]) -> dict[str, str]:
     """Open an atomic batch with `messages`; returns the headers of the message that commits it."""
     batch = {"Nats-Batch-Id": uuid.uuid4().hex}

@@ -29,6 +29,7 @@ from services.topology.audit.checkpoints import CheckpointKeeper
 from services.topology.audit.service import serve_audit
 from services.topology.bgp import derive_bgp
 from services.topology.derived import is_covered
+from services.topology.past.chronicler import keep_history
 from services.topology.past.service import serve_past
 from services.topology.paths import derive_paths
 from services.topology.paths_writer import PathsDivergedError
@@ -72,6 +73,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS), derive_bgp)),
         asyncio.create_task(_purge_again(client, reconnected)),
         asyncio.create_task(serve_past(client)),
+        asyncio.create_task(keep_history(client, settings.replicas, settings.events_between_snapshots)),
         asyncio.create_task(stop.wait()),
     }
     try:

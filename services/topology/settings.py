@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.topology.past.snapshots import LEAST_BETWEEN
+
 
 class Settings(BaseSettings):
     """The settings, from the environment unless given."""
@@ -18,5 +20,9 @@ class Settings(BaseSettings):
     """The bus; several servers of one cluster separated by commas."""
     replicas: Annotated[int, Field(validation_alias="WIRELOOM_REPLICAS", ge=1, le=5)] = 1
     """How many servers keep each stream."""
+    events_between_snapshots: Annotated[int, Field(validation_alias="WIRELOOM_EVENTS_BETWEEN_SNAPSHOTS", ge=1)] = (
+        LEAST_BETWEEN
+    )
+    """At least so many events lie between two snapshots of what STATE held."""
     identity: Annotated[Path | None, Field(validation_alias="WIRELOOM_IDENTITY")] = None
     """The folder of the control plane's identity; None for a bus that does not ask who one is, and unsigned records."""

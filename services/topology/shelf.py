@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from events.state import encode_record
 from events.subjects import scope_of
@@ -12,19 +13,32 @@ from services.topology.derived import Derived
 class Shelf:
     """What STATE holds once every derivation so far is written and purged."""
 
-    def __init__(self) -> None:
-        self._scopes: dict[str, dict[str, bytes]] = defaultdict(dict)
+    def __init__(self, contents: Mapping[str, bytes] | None = None) -> None:
+        """With the `contents` of another, as that one was."""
+        self._held: dict[str, bytes] = dict(contents or {})
+        """In the order in which they stand in STATE."""
+        self._scopes: defaultdict[str, set[str]] = defaultdict(set)
+        for subject in self._held:
+            self._scopes[scope_of(subject)].add(subject)
 
     def take(self, derived: Derived) -> None:
         """Do with the records and purges what the STATE stream does with them."""
+        held = self._held
         for entry in derived.records:
-            self._scopes[scope_of(entry.subject)][entry.subject] = encode_record(entry.record)
+            subject = entry.subject
+            if held.pop(subject, None) is None:
+                self._scopes[scope_of(subject)].add(subject)
+            held[subject] = encode_record(entry.record)
         for subject_filter in derived.purges:
-            shelf = self._scopes[scope_of(subject_filter)]
+            scope = self._scopes[scope_of(subject_filter)]
             stem = subject_filter.removesuffix("*")
-            for subject in [one for one in shelf if one.startswith(stem)]:
-                del shelf[subject]
+            for subject in [one for one in scope if one.startswith(stem)]:
+                scope.remove(subject)
+                del held[subject]
 
     def contents(self) -> dict[str, bytes]:
-        """Every subject with its record's bytes."""
-        return {subject: payload for shelf in self._scopes.values() for subject, payload in shelf.items()}
+        """Every subject with its record's bytes, in the order in which they were written."""
+        return self._held.copy()
+
+    def __len__(self) -> int:
+        return len(self._held)
