@@ -50,8 +50,8 @@ def _of_network(sides: Sides, network: Named, old: NetworkRecord, new: NetworkRe
         yield change("route_reflector_mode", f"route reflector mode is {modes[1]} in {network.name}", *modes)
     if old.reflectors != new.reflectors:
         pinned, unpinned = sides.machines(new.reflectors), sides.machines(old.reflectors)
-        how = f"are pinned to {names_of(pinned)}" if pinned else "are chosen by themselves"
-        was = f"pinned to {names_of(unpinned)}" if unpinned else "chosen by themselves"
+        how = f"are pinned to {names_of(pinned)}" if pinned else "are chosen automatically"
+        was = f"pinned to {names_of(unpinned)}" if unpinned else "chosen automatically"
         text = f"the route reflectors of {network.name} {how}, before {was}"
         yield change("reflectors", text, *(", ".join(each.name for each in them) for them in (unpinned, pinned)))
 
@@ -186,7 +186,7 @@ def _on(value: bool) -> str:
 
 
 _PEER: dict[str, tuple[Callable[[PeerRecord], str], str]] = {
-    "hostname": (lambda peer: peer.hostname, "peers in {network} know {machine} as {value}, before {was}"),
+    "hostname": (lambda peer: peer.hostname, "its peers in {network} know {was} as {value}"),
     "public_key": (
         lambda peer: fingerprint(peer.public_key),
         "{machine} has another key in {network}: {value}, before {was}",

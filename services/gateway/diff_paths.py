@@ -206,7 +206,7 @@ def _change(about: Change, group: _Group, network: str) -> Change:
     text = f"{about.text} in {network} {group.words}"
     if group.kind == "removed":
         what = "a path" if about.count == 1 else "paths"
-        text = f"{about.text} have {what} in {network} no more, before {group.before}"
+        text = f"{about.text} in {network} have {what} no more, before {group.before}"
     return replace(
         about, text=text, field=group.field, before=group.before, after=group.after, is_lesser=group.is_lesser
     )

@@ -62,7 +62,8 @@ def _fields(sides: Sides, about: Change, was: _Item, item: _Item) -> Iterator[Ch
         yield about.became(field, text, ", ".join(old), ", ".join(new))
     if isinstance(was, PolicyRecord) and isinstance(item, PolicyRecord):
         for field, before, after in _of_policy(was, item):
-            text = f"{field} of {thing} is {after or 'gone'}, before {before or 'not there'}"
+            label = field if field.startswith("rule") else f"the {field.replace('_', ' ')}"
+            text = f"{label} of {thing} is {after or 'gone'}, before {before or 'not there'}"
             yield about.became(field, text, before, after)
 
 
@@ -70,7 +71,7 @@ def _of_policy(was: PolicyRecord, item: PolicyRecord) -> Iterator[tuple[str, str
     for field in ("direction", "default_action", "local_pref"):
         old, new = getattr(was.policy, field), getattr(item.policy, field)
         if old != new:
-            yield field.replace("_", " "), _or_none(old), _or_none(new)
+            yield field, _or_none(old), _or_none(new)
     rules, now = ({rule.sequence: rule for rule in each.policy.rules} for each in (was, item))
     for sequence in sorted(rules.keys() | now.keys()):
         if rules.get(sequence) != now.get(sequence):

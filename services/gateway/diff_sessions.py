@@ -107,7 +107,7 @@ class _Batch:
     def text(self, who: str) -> str:
         """What is told of them."""
         to, end = ("to", "") if self.kind == "added" else ("not to", " any more")
-        return f"{who} are {to} speak BGP in {self.network.name}{self.how}{end}"
+        return f"{who} are {to} speak BGP in {self.network.name}{end}{self.how}"
 
 
 def _came(sides: Sides, batch: _Batch) -> Iterator[Step]:
@@ -150,8 +150,9 @@ def _states(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> Itera
             yield None
     for (was, now), sessions in sorted(groups.items()):
         if len(sessions) <= FEW or sides.whole:
-            for one, other, purpose in sorted(sessions, key=lambda each: (*map(sides.order, each[:2]), each[2])):
-                ends = sides.machines((one, other))
+            ordered = [(sides.pair(*each[:2]) if each[2] == "mesh" else each[:2], each[2]) for each in sessions]
+            for pair, purpose in sorted(ordered, key=lambda each: (*map(sides.order, each[0]), each[1])):
+                ends = sides.machines(pair)
                 joint = " and " if purpose == "mesh" else " with its reflector "
                 text = (
                     f"the BGP session of {ends[0].name}{joint}{ends[1].name} in {network.name} is {now}, before {was}"
@@ -179,7 +180,7 @@ def _reported(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> set
             peer, purpose = peering
             session: _Session = (one, peer, "client")
             if purpose == "mesh":
-                session = (*sides.pair(one, peer), "mesh")
+                session = (min(one, peer), max(one, peer), "mesh")
             elif purpose == "reflector":
                 session = (peer, one, "client")
             if old.has(session) and new.has(session):
