@@ -54,6 +54,13 @@ class SignedCheckpoint(Frozen):
         except ValidationError as error:
             raise ValueError("this is not a checkpoint") from error
 
+    def position_or_zero(self) -> int:
+        """The position that it is of; 0 where it cannot be read."""
+        try:
+            return self.read().position
+        except ValueError:
+            return 0
+
     @property
     def name(self) -> str:
         """Its digest, which the next one carries."""

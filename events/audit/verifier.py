@@ -77,6 +77,8 @@ class LogVerifier:
         """The running digest up to `position`."""
         self.covered = 0
         """Up to here the log is what the checkpoints say."""
+        self.matched: set[int] = set()
+        """The positions of the checkpoints that the log fits."""
         self.serious = 0
         """How many findings there were that are no notices."""
         self._marks = sorted(checkpoints, key=lambda checkpoint: checkpoint.position)
@@ -214,6 +216,7 @@ class LogVerifier:
             is_same = mark.position == position and (mark.digest, mark.count) == (self.digest.hex(), mark.position)
             if is_same:
                 self.covered = position
+                self.matched.add(position)
             else:
                 self._say(
                     "digest",

@@ -29,6 +29,7 @@ PAGE = 1000
 
 _RETRY_AFTER = 0.5
 _CREATE_TRIES = 20
+_LINE_SECONDS = 120
 _TIMEOUT = httpx2.Timeout(60, connect=5)
 
 
@@ -55,6 +56,9 @@ class Api:
         `at` is the moment that all queries are about, None for the present. `answered` hears the headers of what they
         are answered.
         """
+        self.is_dry = False
+        """Whether changes are only tried: what they would do is then in `tried`."""
+        self.tried: list[Json] = []
         self._at = at
         self._answered = answered
         self.url = checked_url(url)
@@ -101,19 +105,22 @@ class Api:
     def change(self, method: str, path: str, body: Json | None = None, **params: Any) -> Json:
         """Make a change and return the answer's object, empty where there is none. Raises any `WireloomError`.
 
-        Also empty where the change was made but the gateway does not show it yet (202).
+        Also empty where the change was made but the gateway does not show it yet (202), or where it is only tried.
         """
         response = self._changed(method, path, body, params, str(uuid4()))
-        return {} if response.status_code == 202 else _body(response, self.url)
+        return {} if response.status_code == 202 or self.is_dry else _body(response, self.url)
 
     def create(self, path: str, body: Json) -> Json:
         """Make something whose answer is needed, for it has a secret that is shown once. Raises any `WireloomError`.
 
         Where the gateway does not show it yet (202) it is asked again with the same key, which gives the same secret.
+        Empty where it is only tried.
         """
         key = str(uuid4())
         for _ in range(_CREATE_TRIES):
             response = self._changed("POST", path, body, {}, key)
+            if self.is_dry:
+                return {}
             if response.status_code != 202:
                 return _body(response, self.url)
             self._pause(_RETRY_AFTER)
@@ -143,11 +150,38 @@ class Api:
         except httpx2.TransportError as error:
             raise self._unreachable(error) from error
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """What stands at `path` as a file, in pieces. Raises any `WireloomError`."""
+        try:
+            with self._http.stream("GET", path, headers={"Accept": "*/*"}) as response:
+                if not response.is_success:
+                    response.read()
+                    _body(response, self.url)
+                yield from response.iter_raw()
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def lines(self, path: str, body: Json) -> Iterator[Json]:
+        """The objects that come, one a line, as the answer to a POST. Raises any `WireloomError`."""
+        timeout = httpx2.Timeout(_LINE_SECONDS, connect=5)
+        try:
+            with self._http.stream("POST", path, json=body, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                    _body(response, self.url)
+                for line in response.iter_lines():
+                    yield orjson.loads(line)
+        except httpx2.TransportError as error:
+            raise self._unreachable(error) from error
+
     def _changed(self, method: str, path: str, body: Json | None, params: Json, key: str) -> httpx2.Response:
-        """The answer to a change, if it was made. Raises any `WireloomError`."""
-        response = self._send(method, path, params=_given(params), body=body, headers={"Idempotency-Key": key})
+        """The answer to a change, if it was made, or to one that is only tried. Raises any `WireloomError`."""
+        asked = _given(params | {"dry_run": "true" if self.is_dry else None})
+        response = self._send(method, path, params=asked, body=body, headers={"Idempotency-Key": key})
         if not response.is_success:
             _body(response, self.url)
+        if self.is_dry:
+            self.tried.append(_body(response, self.url))
         return response
 
     def _send(

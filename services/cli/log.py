@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from events.errors import UnavailableError
+from events.errors import InvalidInputError, UnavailableError
 from services.cli.api import Api, Json
 from services.cli.harmless import json_text
 from services.cli.lookup import machine_named, network_named
@@ -19,11 +19,14 @@ from services.cli.tables import event_row, events_table
 
 EVENTS = "/api/v1/events"
 
+app = typer.Typer(invoke_without_command=True)
+
 _PAGE = 1000
 _WHO_WIDTH = 20
 _RECONNECT_AFTER = 1.0
 
 
+@app.callback()
 def log(
     context: typer.Context,
     *,
@@ -48,6 +51,9 @@ def log(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
 ) -> None:
     """Show the events, oldest first: when, who, what. They are never changed or removed."""
+    if context.invoked_subcommand is not None:
+        _require_none(context)
+        return
     with opened(context, url, as_json) as session:
         given = {"actor": actor, "kind": kind or None, "since": since, "until": until}
         filters = _filters(session.api, network, machine)
@@ -64,6 +70,19 @@ def log(
             session.table(events_table(events))
         else:
             session.say("Nothing like that has happened yet.")
+
+
+def _require_none(context: typer.Context) -> None:
+    """That no option of this command stands before another's name, where it would mean nothing. Raises
+    `InvalidInputError`."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInputError(
+                f"An option stands before `{context.invoked_subcommand}`, where it means nothing.",
+                hint=f"Write it behind: wireloom log {context.invoked_subcommand} …",
+                field=name,
+            )
 
 
 def _filters(api: Api, network: str | None, machine: str | None) -> Json:

@@ -12,6 +12,7 @@ from services.cli import (
     bgp,
     convergence,
     crossings,
+    diff,
     export,
     first,
     keys,
@@ -27,6 +28,7 @@ from services.cli import (
     status,
     tokens,
     up,
+    verify,
     vips,
 )
 from services.cli.moments import At, look_back
@@ -59,8 +61,11 @@ app.command(rich_help_panel="Control plane")(status.status)
 app.add_typer(networks.app, name="network", rich_help_panel="Networks and machines")
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(paths.path)
+app.command(rich_help_panel="Networks and machines")(diff.diff)
 app.command(rich_help_panel="Networks and machines")(ledger.ledger)
-app.command(rich_help_panel="Networks and machines")(log.log)
+app.add_typer(log.app, name="log", rich_help_panel="Networks and machines")
+log.app.command()(verify.verify)
+log.app.command()(verify.checkpoint)
 app.add_typer(routes.app, name="route", rich_help_panel="Routing")
 app.add_typer(vips.app, name="vip", rich_help_panel="Routing")
 app.add_typer(policies.app, name="policy", rich_help_panel="Routing")

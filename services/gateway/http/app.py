@@ -17,6 +17,7 @@ from services.gateway.http import (
     bootstrap_tokens,
     bus_credentials,
     crossings,
+    diff,
     events,
     health,
     keys,
@@ -30,6 +31,7 @@ from services.gateway.http import (
     status,
     tokens,
     tunnels,
+    verification,
     vips,
 )
 from services.gateway.http import (
@@ -55,7 +57,9 @@ _TAGS = [
     {"name": "agents", "description": "How machines come in, and stay in."},
     {"name": "keys", "description": "The control plane's own keys, and programs' access to its message bus."},
     {"name": "events", "description": "Everything that ever happened, in order."},
+    {"name": "diff", "description": "What changed between two moments."},
     {"name": "ledger", "description": "Who held an address, from when to when."},
+    {"name": "log", "description": "Whether the log is what was written."},
     {"name": "health", "description": "For those who watch over the control plane."},
 ]
 
@@ -80,6 +84,8 @@ ROUTERS = (
     keys.router,
     bus_credentials.router,
     events.router,
+    diff.router,
+    verification.router,
     ledger.router,
     health.router,
 )

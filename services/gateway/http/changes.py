@@ -97,6 +97,8 @@ class Gateway:
     recent: Recent = field(default_factory=Recent)
     """The newest events, for pages that show them again and again."""
     key_ages: KeyAges = field(default_factory=KeyAges)
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the log is being verified."""
     is_past: ClassVar[bool] = False
 
     @property

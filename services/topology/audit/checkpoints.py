@@ -100,7 +100,7 @@ class CheckpointKeeper:
         self._asked.clear()
 
     def _reaches(self, position: int) -> bool:
-        return self._newest is not None and _position(self._newest) >= position
+        return self._newest is not None and self._newest.position_or_zero() >= position
 
 
 class _Following:
@@ -158,7 +158,7 @@ class _Following:
         await self._require_log(signed)
 
     def _is_ours(self, one: SignedCheckpoint) -> bool:
-        subject = checkpoint_subject(_position(one))
+        subject = checkpoint_subject(one.position_or_zero())
         return one.signature == (self._signer.sign(subject, one.checkpoint.encode()) if self._signer else "")
 
     def _build_on(self, one: SignedCheckpoint) -> None:
@@ -170,11 +170,11 @@ class _Following:
         """Say loudly where the log is shorter than it was. It is followed all the same, and checkpoints that we did not
         sign and that lie beyond its end are not waited for."""
         last = await feed.last_sequence(self._client, LOG_STREAM)
-        if _position(signed) > last:
+        if signed.position_or_zero() > last:
             self._log.error(
-                "the log is shorter than its newest checkpoint says", ends_at=last, checkpoint=_position(signed)
+                "the log is shorter than its newest checkpoint says", ends_at=last, checkpoint=signed.position_or_zero()
             )
-        self._strange = [one for one in self._strange if 0 < _position(one) <= last]
+        self._strange = [one for one in self._strange if 0 < one.position_or_zero() <= last]
 
     async def _take(self, batch: list[Entry]) -> None:
         for number, entry in enumerate(batch, 1):
@@ -193,7 +193,7 @@ class _Following:
 
     async def _meet_strange(self) -> None:
         """Compare with the checkpoints that we did not sign, where the log comes by them."""
-        while self._strange and _position(self._strange[0]) <= self._place.position:
+        while self._strange and self._strange[0].position_or_zero() <= self._place.position:
             one = self._strange.pop(0)
             said = one.read()
             if (said.position, said.digest) == (self._place.position, self._place.digest.hex()):
@@ -230,11 +230,3 @@ class _Following:
     def _patience(self) -> float | None:
         """How long to wait for a next event before what is new gets a checkpoint."""
         return QUIET_SECONDS if self._place.position > self._covered else None
-
-
-def _position(one: SignedCheckpoint) -> int:
-    """The position that a checkpoint is of; 0 where it cannot be read."""
-    try:
-        return one.read().position
-    except ValueError:
-        return 0
