@@ -10,7 +10,7 @@ from events.commands import Lifetime
 from events.fields import AccountRole
 from services.cli.api import Api, Json
 from services.cli.resolve import choose_account, choose_by_id
-from services.cli.session import AsJson, Session, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Session, Url, Yes, opened
 from services.cli.tables import accounts_table, api_tokens_table, end_of
 
 ACCOUNTS = "/api/v1/accounts"
@@ -30,11 +30,12 @@ def create(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name that no other account has.")],
     role: Annotated[AccountRole, typer.Option(help="What it may do: look; change things; manage accounts too.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an account. It signs in with an API token: see `wireloom account token create`."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         account = session.api.change("POST", ACCOUNTS, {"name": name, "role": role})
         session.say(
             f"Created account {name} with the role {role}. Give it a token: wireloom account token create "
@@ -61,11 +62,12 @@ def set_role(
     *,
     account: Name,
     role: Annotated[AccountRole, typer.Argument(help="What it may do from now on.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give an account another role. Its tokens never may do more than it."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = _account_named(session.api, account)
         changed = session.api.change("PATCH", f"{ACCOUNTS}/{found['uuid']}", {"role": role})
         session.say(f"Account {found['name']} has the role {role}; it was {found['role']}.")
@@ -75,10 +77,16 @@ def set_role(
 
 @app.command()
 def delete(
-    context: typer.Context, *, account: Name, yes: Yes = False, url: Url = None, as_json: AsJson = False
+    context: typer.Context,
+    *,
+    account: Name,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete an account with its tokens. What it did stays in the log."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = _account_named(session.api, account)
         session.agree(
             f"This deletes account {found['name']} ({found['role']}): all its tokens stop counting at once.", yes
@@ -101,6 +109,7 @@ def create_token(
         AccountRole | None, typer.Option(help="What it may do, at most.", show_default="the account's")
     ] = None,
     lifetime: Annotated[Literal[Lifetime, "never"], typer.Option(help="When it expires.")] = "90d",
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -108,13 +117,13 @@ def create_token(
     body: Json = {"name": name, "lifetime": None if lifetime == NEVER else lifetime}
     if role is not None:
         body["role"] = role
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         if account is not None:
             body["account_uuid"] = _account_named(session.api, account)["uuid"]
         made = session.api.create(TOKENS, body)
         if as_json:
             session.json(made)
-        else:
+        elif not session.is_tried:
             _show(session, made)
 
 
@@ -134,11 +143,12 @@ def revoke_token(
     context: typer.Context,
     *,
     token: Annotated[str, typer.Argument(metavar="ID", help="The token's id or how it begins; never the token.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Have an API token speak for nobody any more."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = choose_by_id(token, session.api.all(TOKENS), "API token", "wireloom account token list")
         session.api.change("DELETE", f"{TOKENS}/{found['uuid']}")
         session.say(f"Revoked token {found['name']} of {found['account_name']}: it speaks for nobody any more.")

@@ -10,7 +10,7 @@ import typer
 from events.errors import InvalidInputError
 from services.cli.lookup import MACHINES, NETWORKS, hostnames, machine_named, machines_named, network_named
 from services.cli.routes import separated, uuids_of
-from services.cli.session import AsJson, Url, opened
+from services.cli.session import AsJson, DryRun, Url, opened
 
 
 def gateway(
@@ -21,6 +21,7 @@ def gateway(
         list[str] | None, typer.Argument(metavar="[NETWORK NETWORK...]", help="Two networks at least that it is in.")
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="Have it be no gateway.")] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -28,7 +29,7 @@ def gateway(
     named = separated(networks)
     if none and named:
         raise InvalidInputError("Both networks and --none were given.", hint="Give one of them.")
-    with opened(context, url, as_json, looks_back=not (named or none)) as session:
+    with opened(context, url, as_json, looks_back=not (named or none), dry_run=dry_run) as session:
         found = machine_named(session.api, machine)
         path = f"{MACHINES}/{found['uuid']}/gateway"
         if named or none:
@@ -64,6 +65,7 @@ def reflectors(
         list[str] | None, typer.Argument(metavar="[MACHINE MACHINE...]", help="Two machines at least that are in it.")
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Have them chosen.")] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +76,7 @@ def reflectors(
     named = separated(machines)
     if auto and named:
         raise InvalidInputError("Both machines and --auto were given.", hint="Give one of them.")
-    with opened(context, url, as_json, looks_back=not (named or auto)) as session:
+    with opened(context, url, as_json, looks_back=not (named or auto), dry_run=dry_run) as session:
         found = network_named(session.api, network)
         path = f"{NETWORKS}/{found['uuid']}/reflectors"
         if named or auto:

@@ -19,10 +19,11 @@ from services.cli.lookup import (
     machines_named,
     network_named,
 )
+from services.cli.moments import moment_of
 from services.cli.networks import machines_text
 from services.cli.path_tables import peers_table
 from services.cli.revoke import Machine, revoke, rotate_key
-from services.cli.session import AsJson, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Url, Yes, opened
 from services.cli.tables import TRANSIT, machine_table, machines_table, memberships_table, networks_of
 from services.cli.tunnels import tunnels
 
@@ -55,6 +56,8 @@ def list_machines(
     as_json: AsJson = False,
 ) -> None:
     """List the machines."""
+    if online is not None and moment_of(context) is not None:
+        raise InvalidInputError("Who was online is not recorded.", hint="Leave out --online and --offline, or --at.")
     with opened(context, url, as_json, looks_back=True) as session:
         uuid = network_named(session.api, network)["uuid"] if network else None
         machines = session.api.all(MACHINES, mesh_network_uuid=uuid, is_online=online)
@@ -97,6 +100,7 @@ def assign(
         str | None, typer.Option(metavar="ADDRESS", help="Ask for this address, for one machine.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All machines that there are.")] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +113,7 @@ def assign(
         raise InvalidInputError("Say which machines to assign.", hint="Give hostnames or uuids, or --all.")
     if address is not None and len(texts) != 1:
         raise InvalidInputError("An address can be asked for one machine only.", hint="Name one machine.")
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         with session.working("Looking up machines") as tell:
             target = network_named(session.api, network)
             chosen = all_machines(session.api, tell) if every else machines_named(session.api, texts, tell)
@@ -122,10 +126,16 @@ def assign(
 
 @app.command()
 def unassign(
-    context: typer.Context, machine: Machine, network: InNetwork, url: Url = None, as_json: AsJson = False
+    context: typer.Context,
+    *,
+    machine: Machine,
+    network: InNetwork,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take a machine out of a network; its address is free again."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         source = network_named(session.api, network)
         found = machine_named(session.api, machine)
         answer = session.api.change("DELETE", f"{NETWORKS}/{source['uuid']}/machines/{found['uuid']}")
@@ -140,11 +150,12 @@ def rename(
     *,
     machine: Machine,
     hostname: Annotated[str, typer.Argument(metavar="NEW-HOSTNAME", help="Its hostname from now on.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a machine another hostname."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = machine_named(session.api, machine)
         changed = session.api.change("PATCH", f"{MACHINES}/{found['uuid']}", {"hostname": hostname})
         session.say(f"Machine {found['hostname']} is now {hostname}.")
@@ -158,6 +169,7 @@ def transit(
     *,
     machine: Machine,
     mode: Annotated[Transit, typer.Argument(metavar="auto|always|never", help="Whether it is.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +178,7 @@ def transit(
     With auto it does where that is the shortest way, with always rather than through other machines. What goes through
     a machine is encrypted from end to end.
     """
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = machine_named(session.api, machine)
         changed = session.api.change("PATCH", f"{MACHINES}/{found['uuid']}", {"transit": mode.value})
         session.say(f"Transit through {found['hostname']} is now {TRANSIT[mode.value]}.")
@@ -181,11 +193,12 @@ def delete(
     machine: Machine,
     force: Annotated[bool, typer.Option("--force", help="Also if it is in networks: take it out.")] = False,
     yes: Yes = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a machine for good; with --force also one that is in networks."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = machine_named(session.api, machine)
         if force and found["memberships"]:
             places = networks_of(found, ", ")
@@ -217,6 +230,8 @@ def _assign(
     path = f"{NETWORKS}/{network['uuid']}/machines"
     if not machines:
         raise InvalidInputError("There are no machines to assign.", hint="Start wireloom-agent on a machine first.")
+    if api.is_dry and len(machines) > BATCH:
+        raise InvalidInputError(f"A dry run assigns {BATCH:,} machines at most.", hint="Name fewer machines.")
     if len(machines) == 1:
         body = {"machine_uuid": machines[0]["uuid"]} | ({"wg_ip_address": address} if address else {})
         answer = api.change("POST", path, body)

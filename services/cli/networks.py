@@ -12,7 +12,7 @@ from events.cidr import capacity
 from events.errors import InvalidInputError
 from services.cli.api import Json
 from services.cli.lookup import NETWORKS, network_named
-from services.cli.session import AsJson, Session, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Session, Url, Yes, opened
 from services.cli.tables import STAR, members_table, network_table, networks_table
 
 app = typer.Typer(no_args_is_help=True, help="Mesh networks: create, look at, change and delete them.")
@@ -39,12 +39,13 @@ def create(
     route_reflector: Annotated[
         bool, typer.Option("--route-reflector", help="Turn on route reflector mode, for more than 100 machines.")
     ] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
     body = {"name": name, "network_cidr": cidr, "is_default": default, "route_reflector_mode": route_reflector}
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         network = session.api.change("POST", NETWORKS, body)
         room = machines_text(capacity(IPv4Network(cidr)))
         _show_change(session, network, f"Created network {name} with {cidr}: room for {room}.")
@@ -90,11 +91,12 @@ def rename(
     *,
     network: Name,
     name: Annotated[str, typer.Argument(metavar="NEW-NAME", help="Its name from now on.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a network another name."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = network_named(session.api, network)
         changed = session.api.change("PATCH", f"{NETWORKS}/{found['uuid']}", {"name": name})
         _show_change(session, changed, f"Network {found['name']} is now {name}.")
@@ -106,13 +108,14 @@ def set_default(
     *,
     network: Annotated[str | None, typer.Argument(metavar="[NAME|UUID]", help="The network.")] = None,
     none: Annotated[bool, typer.Option("--none", help="Have no default network.")] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a network the default one, or with --none have no default."""
     if none == (network is not None):
         raise InvalidInputError("Say which network is the default.", hint="Give one network's name, or --none.")
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         if network is not None:
             found = network_named(session.api, network)
             changed = session.api.change("PATCH", f"{NETWORKS}/{found['uuid']}", {"is_default": True})
@@ -134,11 +137,12 @@ def set_route_reflector(
     *,
     network: Name,
     mode: Annotated[Switch, typer.Argument(help="On for networks of more than 100 machines.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a network's route reflector mode on or off."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = network_named(session.api, network)
         body = {"route_reflector_mode": mode is Switch.ON}
         changed = session.api.change("PATCH", f"{NETWORKS}/{found['uuid']}", body)
@@ -152,11 +156,12 @@ def delete(
     network: Name,
     force: Annotated[bool, typer.Option("--force", help="Also if machines are in it: take them out.")] = False,
     yes: Yes = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a network; with --force also one that machines are assigned to."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = network_named(session.api, network)
         count = found["machine_count"]
         if force and count:

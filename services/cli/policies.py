@@ -15,7 +15,7 @@ from services.cli.lookup import NETWORKS, item_named, machine_named, network_nam
 from services.cli.route_tables import policies_table, policy_table, rules_table
 from services.cli.routes import Machines, NewName, chosen_machines, machine_names, require_change, separated, uuids_of
 from services.cli.rules import HELP, parse_rule, read_rules
-from services.cli.session import AsJson, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Url, Yes, opened
 
 POLICIES = "/api/v1/route-policies"
 
@@ -67,11 +67,12 @@ def create(
     description: Description = None,
     networks: Networks = None,
     machines: Machines = None,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a route policy, for all machines of some networks or for some machines."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         body: Json = {"name": name, "direction": direction.value}
         body |= _content(rules, rules_file, default, local_pref, description)
         body |= _targets(session.api, networks, machines)
@@ -144,12 +145,13 @@ def update(
     no_networks: Annotated[bool, typer.Option("--no-networks", help="For no network any more.")] = False,
     machines: Machines = None,
     no_machines: Annotated[bool, typer.Option("--no-machines", help="For no machine any more.")] = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a route policy. What is not named stays as it is; rules, networks and machines take the place of those
     that it has."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         body: Json = {} if name is None else {"name": name}
         body |= {} if direction is None else {"direction": direction.value}
         for is_none, field in (
@@ -170,9 +172,17 @@ def update(
 
 
 @app.command()
-def delete(context: typer.Context, *, policy: Name, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+def delete(
+    context: typer.Context,
+    *,
+    policy: Name,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Delete a route policy."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = _policy_named(session.api, policy)
         if found["network_uuids"] or found["machine_uuids"]:
             session.agree(f"Route policy {found['name']} is in force; without it, other routes may pass.", yes)

@@ -12,7 +12,7 @@ from events.errors import NotFoundError, UnavailableError
 from services.cli import receipts
 from services.cli.api import Api, Json
 from services.cli.lookup import MACHINES, machine_named, network_named
-from services.cli.session import AsJson, Session, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Session, Url, Yes, opened
 from services.cli.tables import networks_of, receipts_table
 
 _POLL = 0.25
@@ -29,6 +29,7 @@ def revoke(
     yes: Yes = False,
     timeout: Timeout = 30,
     no_wait: NoWait = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,7 +39,7 @@ def revoke(
 
     Exit code 0 says that all that are online have. For a machine that is revoked already, this shows how it stands.
     """
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = machine_named(session.api, machine)
         if found.get("state") != "revoked":
             session.agree(_consequence(found), yes)
@@ -47,7 +48,7 @@ def revoke(
         else:
             changed = found
             session.say(f"Machine {found['hostname']} is revoked already.")
-        if no_wait:
+        if no_wait or session.is_tried:
             if as_json:
                 session.json(changed)
             return
@@ -64,11 +65,12 @@ def rotate_key(
     ] = None,
     timeout: Timeout = 30,
     no_wait: NoWait = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Have a machine make itself new WireGuard keys, and wait until they are in use."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         target = network_named(session.api, network) if network is not None else None
         found = machine_named(session.api, machine)
         body = {"mesh_network_uuid": target["uuid"]} if target else {}
@@ -76,6 +78,8 @@ def rotate_key(
         old = {place["mesh_network_uuid"]: place["public_key"] for place in found["memberships"]}
         concerned = [target["uuid"]] if target else list(old)
         session.say(f"Asked {found['hostname']} for new keys.")
+        if session.is_tried:
+            return
         if not no_wait and concerned and found["is_online"]:
             changed = _rotated(session, found, {uuid: old.get(uuid) for uuid in concerned}, timeout)
         elif not found["is_online"]:

@@ -11,7 +11,7 @@ from events.errors import InvalidInputError
 from services.cli.api import Api, Json
 from services.cli.lookup import hostnames, item_named, machine_named, machines_named
 from services.cli.route_tables import route_table, routes_table
-from services.cli.session import AsJson, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Url, Yes, opened
 
 ROUTES = "/api/v1/routes"
 
@@ -39,11 +39,12 @@ def create(
     prefixes: Annotated[list[str], typer.Argument(metavar="PREFIX...", help="What lies there: 10.20.0.0/16.")],
     machines: Machines = None,
     disabled: Disabled = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a route: its machines announce its prefixes in every network that they are in."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         chosen = chosen_machines(session.api, machines)
         body = {"name": name, "enabled": not disabled, "prefixes": prefixes, "machine_uuids": uuids_of(chosen)}
         made = session.api.change("POST", ROUTES, body)
@@ -93,11 +94,12 @@ def update(
     machines: Machines = None,
     no_machines: NoMachines = False,
     enable: Enable = None,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a route. What is not named stays as it is; machines and prefixes take the place of those that it has."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         body: Json = {} if name is None else {"name": name}
         body |= {"prefixes": separated(prefixes)} if prefixes else {}
         body |= changes(session.api, machines, no_machines, enable)
@@ -110,9 +112,17 @@ def update(
 
 
 @app.command()
-def delete(context: typer.Context, *, route: Name, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+def delete(
+    context: typer.Context,
+    *,
+    route: Name,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Delete a route."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = _route_named(session.api, route)
         if found["enabled"] and found["machine_uuids"]:
             session.agree(f"Nobody will reach {', '.join(found['prefixes'])} through the mesh any more.", yes)

@@ -19,10 +19,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from events.errors import NotFoundError
 from services.cli import credentials
 from services.cli.api import Api
+from services.cli.dry_runs import show_dry_run
 from services.cli.harmless import harmless, json_text
-from services.cli.moments import AT_HEADER, as_of, moment_of, no_past
+from services.cli.moments import AT_HEADER, as_of, moment_of, no_past, of_then
 
 DEFAULT_URL = credentials.DEFAULT_URL
 WIDE = 100
@@ -42,6 +44,9 @@ Url = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON, for programs.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change nothing: show the events that there would be, and what they would do.")
+]
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,19 @@ class Session:
         """Whether a table has room for more than the essential columns."""
         return self.out.width >= WIDE
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether a change was tried: then nothing was done that one could tell of, or wait for."""
+        return bool(self.api.tried)
+
     def json(self, document: Any) -> None:
-        """Print one JSON document."""
-        typer.echo(json_text(document, indent=True))
+        """Print one JSON document; in a dry run it has the last word (`services.cli.dry_runs`)."""
+        if not self.api.is_dry:
+            typer.echo(json_text(document, indent=True))
 
     def say(self, text: str) -> None:
-        """Print a sentence about what was done; nothing where the answer is JSON."""
-        if not self.as_json:
+        """Print a sentence about what was done; nothing where the answer is JSON, or where a change was only tried."""
+        if not self.as_json and not self.is_tried:
             self.out.print(text, soft_wrap=True)
 
     def none(self, text: str, then: str = "There were none then.") -> None:
@@ -98,7 +109,7 @@ class Session:
 
         Ends the program with exit code 1 if the answer is no.
         """
-        if yes or self.as_json or not self.interactive():
+        if yes or self.as_json or self.api.is_dry or not self.interactive():
             return
         self.err.print(consequence, soft_wrap=True)
         if not typer.confirm("Go on?", err=True):
@@ -115,15 +126,32 @@ class Session:
 
 
 @contextmanager
-def opened(context: typer.Context, url: str | None, as_json: bool, *, looks_back: bool = False) -> Iterator[Session]:
+def opened(
+    context: typer.Context, url: str | None, as_json: bool, *, looks_back: bool = False, dry_run: bool = False
+) -> Iterator[Session]:
     """The session of one command, with the gateway and the token that are meant (`credentials.chosen`).
 
-    One that `looks_back` shows the moment that `--at` names. Any other refuses it with `InvalidInputError`.
+    One that `looks_back` shows the moment that `--at` names. Any other refuses it with `InvalidInputError`. In a
+    `dry_run` the changes that the command asks for are only tried, and what they would do is shown at its end.
     """
     if moment_of(context) is not None and not looks_back:
         raise no_past(context.command_path)
     with opened_as(credentials.chosen(url), context, as_json) as session:
-        yield session
+        session.api.is_dry = dry_run
+        with _then(session):
+            yield session
+        if dry_run:
+            show_dry_run(session.api.tried, session.out, session.table, as_json=as_json)
+
+
+@contextmanager
+def _then(session: Session) -> Iterator[None]:
+    try:
+        yield
+    except NotFoundError as error:
+        if session.is_past:
+            of_then(error)
+        raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from events.errors import InvalidInputError
 from services.cli.api import Api, Json
 from services.cli.lookup import NETWORKS, network_named
 from services.cli.resolve import choose_by_id
-from services.cli.session import AsJson, Session, Url, opened
+from services.cli.session import AsJson, DryRun, Session, Url, opened
 from services.cli.tables import bootstrap_tokens_table, local_time
 
 TOKENS = "/api/v1/bootstrap-tokens"
@@ -32,19 +32,20 @@ def create(
             "--network", "-n", metavar="NAME|UUID", help="The network that they join.", show_default="the default one"
         ),
     ] = None,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token, and print the line to paste on a machine. It is shown this once."""
     body: Json = {"lifetime": lifetime, "uses": _uses(uses)}
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         target = network_named(session.api, network) if network is not None else None
         if target is not None:
             body["mesh_network_uuid"] = target["uuid"]
         made = session.api.create(TOKENS, body)
         if as_json:
             session.json(made)
-        else:
+        elif not session.is_tried:
             _show(session, made, target)
 
 
@@ -66,11 +67,12 @@ def revoke(
     context: typer.Context,
     *,
     token: Annotated[str, typer.Argument(metavar="ID", help="The token's id or how it begins; never the token.")],
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Have a token let nobody in any more. Machines that have joined with it stay."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = choose_by_id(token, session.api.all(TOKENS), "bootstrap token", "wireloom token list")
         session.api.change("DELETE", f"{TOKENS}/{found['uuid']}")
         session.say(f"Revoked bootstrap token {found['uuid']}: it lets nobody in any more.")

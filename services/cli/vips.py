@@ -23,7 +23,7 @@ from services.cli.routes import (
     require_change,
     uuids_of,
 )
-from services.cli.session import AsJson, Url, Yes, opened
+from services.cli.session import AsJson, DryRun, Url, Yes, opened
 
 VIPS = "/api/v1/vips"
 
@@ -77,11 +77,12 @@ def create(
     unhealthy: Unhealthy = None,
     holdoff: Holdoff = None,
     disabled: Disabled = False,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a virtual IP. The machines stand in order of preference: the first that is healthy answers for it."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         chosen = chosen_machines(session.api, machines)
         body = {"name": name, "address": address, "enabled": not disabled, "machine_uuids": uuids_of(chosen)}
         body |= _check(
@@ -142,11 +143,12 @@ def update(
     unhealthy: Unhealthy = None,
     holdoff: Holdoff = None,
     enable: Enable = None,
+    dry_run: DryRun = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a virtual IP. What is not named stays as it is; machines take the place of those that it has."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         body: Json = {} if name is None else {"name": name}
         body |= {} if address is None else {"address": address}
         body |= changes(session.api, machines, no_machines, enable)
@@ -168,9 +170,17 @@ def update(
 
 
 @app.command()
-def delete(context: typer.Context, *, vip: Name, yes: Yes = False, url: Url = None, as_json: AsJson = False) -> None:
+def delete(
+    context: typer.Context,
+    *,
+    vip: Name,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Delete a virtual IP."""
-    with opened(context, url, as_json) as session:
+    with opened(context, url, as_json, dry_run=dry_run) as session:
         found = _vip_named(session.api, vip)
         if found["enabled"] and found["machine_uuids"]:
             session.agree(f"Nobody will answer at {found['address']} any more.", yes)

@@ -48,7 +48,7 @@ def _joining(event: MachinesAssigned, then: Seen, is_online: IsOnline) -> list[s
         told = f"{who} {verb} of {_named(others, then)} in {where} once {pronoun} announced a key"
         told += f"; {_sessions(then, event)}."
     elif one:
-        told = f"{who} is the first in {where} with a key, once its agent has announced it: it has no peers yet."
+        told = f"{who} has no peers in {where} until it and another machine there have announced a key."
     else:
         told = f"{who} {verb} of each other in {where} once their agents have announced their keys."
     return [told, *_offline(machines, then, is_online)]

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from services.gateway.http.diff_schemas import Changes
 from services.gateway.http.schemas import View
 
 
@@ -50,7 +51,7 @@ class DryRun(View):
     position: int = Field(description="The log's last position: at which all of this holds.", examples=[42])
     commands: tuple[DryRunCommand, ...]
     events: tuple[DryRunEvent, ...] = ()
-    effects: dict[str, Any] = Field(description="What would be otherwise then, as the difference of two moments.")
+    effects: Changes = Field(description="What would be otherwise then, as between two moments.")
     later: tuple[str, ...] = Field(
         (),
         description="What follows once agents have done their part, in words.",

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from events.commands import Command, Outcome
 from events.domain import (
     DomainEvent,
@@ -28,6 +26,7 @@ from services.gateway.aftermath import aftermath
 from services.gateway.diff import difference
 from services.gateway.differences import Difference
 from services.gateway.history import names_in
+from services.gateway.http.diff_views import changes_view
 from services.gateway.http.dry_run_schemas import DryRun, DryRunAssignment, DryRunCommand, DryRunEvent
 from services.gateway.naming import NameOf
 from services.gateway.seen import Seen
@@ -48,8 +47,6 @@ _MOVING = (
     RouteReflectorModeSet,
 )
 """The kinds of event by which a network's paths and sessions may change at once."""
-
-_UNCHANGED = Difference()
 
 
 class Trial:
@@ -76,7 +73,7 @@ class Trial:
             return DryRun(
                 position=self._answer.position,
                 commands=commands,
-                effects=TypeAdapter(Difference).dump_python(_UNCHANGED, mode="json"),
+                effects=changes_view(Difference()),
             )
         now, then = await self._gateway.pasts.supposing(events, self._answer.position)
         effects = await _effects(now, then, events)
@@ -86,7 +83,7 @@ class Trial:
             commands=commands,
             events=tuple(_event(event, name_of) for event in events),
             later=aftermath(events, then, self._is_online),
-            effects=TypeAdapter(Difference).dump_python(effects, mode="json"),
+            effects=changes_view(effects),
         )
 
     def _is_online(self, machine_id: UUID) -> bool:
