@@ -76,7 +76,7 @@ def decode(originator_id: UUID, originator_version: int, topic: str, state: byte
         fields["originator_id"] = originator_id
         fields["originator_version"] = originator_version
         event = event_type.model_validate(fields)
-    except (orjson.JSONDecodeError, TypeError, ValidationError) as error:
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValidationError) as error:
         raise _unreadable(originator_id, originator_version, topic, "its fields are damaged") from error
     # Beside the fields, so that it is neither compared nor written: the digest is of what stands in the log, which a
     # newer program might write otherwise.
