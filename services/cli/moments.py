@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from events.errors import InvalidInputError
-from events.instants import FORMS, parse_instant
+from events.errors import InvalidInputError, NotFoundError
+from events.instants import parse_instant
 from services.cli.tables import local_time
 
 AT_HEADER = "X-Wireloom-At"
@@ -20,6 +20,7 @@ LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy", "
 _KEY = "services.cli.moments"
 _WHO = "What looks back: list and show of network, machine, route, vip and policy; path, bgp, network reflectors and "
 _HINT = f"Leave --at out. {_WHO}machine gateway."
+_HINTS = {"wireloom log": "Give --since and --until instead."}
 
 At = Annotated[
     str | None,
@@ -65,11 +66,7 @@ def look_at(context: typer.Context, at: str | None) -> None:
 
 def sent(at: str, now: datetime) -> str:
     """A moment as the gateway is asked for it: all requests of a command mean the same. Raises `InvalidInputError`."""
-    try:
-        instant = parse_instant(at, now, LocalZone())
-    except InvalidInputError as error:
-        error.hint = f"Give {FORMS}."
-        raise
+    instant = parse_instant(at, now, LocalZone())
     if instant.time is None:
         return str(instant.position)
     return instant.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -83,7 +80,12 @@ def moment_of(context: typer.Context) -> str | None:
 
 def no_past(command: str) -> InvalidInputError:
     """The refusal of `--at` by a command without a past."""
-    return InvalidInputError(f"`{command}` takes no --at: it is about the present.", hint=_HINT)
+    return InvalidInputError(f"`{command}` does not look back: it takes no --at.", hint=_HINTS.get(command, _HINT))
+
+
+def of_then(error: NotFoundError) -> None:
+    """Have an error say that what was not found may be there at another moment, or under another name."""
+    error.hint = f"{error.hint} With --at, names are those of that moment.".strip()
 
 
 def as_of(header: str) -> str:

@@ -332,7 +332,9 @@ class MemberQuery(ViewQuery):
     @model_validator(mode="after")
     def _recorded(self) -> MemberQuery:
         if self.at is not None and self.is_online is not None:
-            raise ValueError("who was online is not recorded: leave out `is_online`, or `at`")
+            raise InvalidInputError(
+                "Who was online is not recorded.", hint="Leave out `is_online`, or `at`.", field="is_online"
+            )
         return self
 
 
