@@ -14,6 +14,9 @@ from services.cli.tables import local_time
 AT_HEADER = "X-Wireloom-At"
 """What the gateway says an answer is of: the log's position, and the time."""
 
+SINCE_HEADER = "X-Wireloom-Reports-Since"
+"""On answers about a moment of which not all is known that machines had reported: since when it is."""
+
 LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy", "ledger", "why")
 """The commands that show a past, or have commands that do; those that do not refuse for themselves."""
 
@@ -92,3 +95,8 @@ def as_of(header: str) -> str:
     """The moment that an answer is of, in words."""
     position, _, time = header.partition(" ")
     return f"As of {local_time(time) if time else 'the beginning'} (log position {position})"
+
+
+def incomplete(header: str) -> str:
+    """That not all is known that machines had reported, in words."""
+    return f"What machines reported is known since {local_time(header)} only: of before, some paths are not known."

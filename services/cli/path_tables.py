@@ -127,4 +127,6 @@ def _why_none(path: Json) -> str:
 
 def _silence(path: Json) -> str:
     """Why nobody has reported yet."""
+    if path["machine"]["is_online"] is None:
+        return "neither had reported, or it is known no more"
     return _offline(path) or "neither has reported yet"

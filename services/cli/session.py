@@ -18,13 +18,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
 from events.errors import NotFoundError
 from services.cli import credentials
 from services.cli.api import Api
 from services.cli.dry_runs import show_dry_run
 from services.cli.harmless import harmless, json_text
-from services.cli.moments import AT_HEADER, as_of, moment_of, no_past, of_then
+from services.cli.moments import AT_HEADER, SINCE_HEADER, as_of, incomplete, moment_of, no_past, of_then
 
 DEFAULT_URL = credentials.DEFAULT_URL
 WIDE = 100
@@ -95,8 +96,9 @@ class Session:
         """Say that there is nothing, and what to do; of the past, only that there was nothing."""
         self.say(then if self.is_past else text)
 
-    def table(self, table: Table) -> None:
-        """Print a table: within the terminal's width, or piped as wide as it is, without padding at the line ends."""
+    def table(self, table: Table | Tree) -> None:
+        """Print a table or tree: within the terminal's width, or piped as wide as it is, without padding at the line
+        ends."""
         if self.out.is_terminal:
             self.out.print(table)
             return
@@ -165,14 +167,12 @@ def opened_as(login: credentials.Login, context: typer.Context, as_json: bool) -
 
 
 def _teller(as_json: bool) -> Callable[[httpx2.Headers], None]:
-    """Says once, before all else, of which moment the answers are."""
-    said = as_json
+    """Says once, before all else, of which moment the answers are; and where not all is known, that too."""
+    unsaid = {} if as_json else {AT_HEADER: as_of, SINCE_HEADER: incomplete}
 
     def tell(headers: httpx2.Headers) -> None:
-        nonlocal said
-        if not said and (header := headers.get(AT_HEADER)):
-            console().print(Text(as_of(header), style="dim"), soft_wrap=True)
-            said = True
+        for name in [name for name in unsaid if name in headers]:
+            console().print(Text(unsaid.pop(name)(headers[name]), style="dim"), soft_wrap=True)
 
     return tell
 

@@ -63,6 +63,11 @@ class Past:
         self._known: set[UUID] = set()
         self._turn = asyncio.Lock()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that machines had reported is known."""
+        return self.reports_since is None or self.reports_since <= self.time
+
     def now(self) -> datetime:
         """The moment."""
         return self.time
@@ -90,6 +95,8 @@ class Past:
             self.tracks.take_bgp(entry.subject, entry.sequence, entry.payload)
         elif entry.subject == REPORTS_SINCE:
             self.reports_since = datetime.fromisoformat(entry.payload.decode())
+            if not self.is_complete:
+                self.tracks.ways.doubt()
         else:
             self.tracks.take_path(entry.subject, decode_record(entry.payload))
 

@@ -43,8 +43,13 @@ class Ways:
     def __init__(self, dated: bool = True) -> None:
         """`dated` is False where the records do not say when the ways were chosen: those of a moment that is past."""
         self._dated = dated
+        self._kind = _kind
         self._records: dict[UUID, dict[_Ends, Record]] = {}
         """By network."""
+
+    def doubt(self) -> None:
+        """Reports may be missing: then only what both ends say alike is known."""
+        self._kind = _sure_kind
 
     def take(self, subject: str, record: Record) -> None:
         """A record of the stream PATHS."""
@@ -66,7 +71,7 @@ class Ways:
     def kind(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Kind:
         """As that of `way`, for who counts very many."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
-        return _kind(self.records(network_id).get((machine_id, peer_id)), mine, theirs)
+        return self._kind(self.records(network_id).get((machine_id, peer_id)), mine, theirs)
 
     def kinds(
         self, reach: Reach, network_id: UUID, machine_id: UUID, peer_ids: Iterable[UUID]
@@ -78,14 +83,14 @@ class Ways:
             if mine is not None and theirs is not None and mine.is_direct and theirs.is_direct:
                 yield peer_id, "direct"
             elif peer_id != machine_id:
-                yield peer_id, _kind(records.get((machine_id, peer_id)), mine, theirs)
+                yield peer_id, self._kind(records.get((machine_id, peer_id)), mine, theirs)
 
     def way(self, reach: Reach, network_id: UUID, machine_id: UUID, peer_id: UUID) -> Way:
         """How a machine reaches a peer."""
         mine, theirs = reach.link(network_id, machine_id, peer_id), reach.link(network_id, peer_id, machine_id)
         record = self.records(network_id).get((machine_id, peer_id))
-        kind = _kind(record, mine, theirs)
-        if kind == "direct":
+        kind = self._kind(record, mine, theirs)
+        if kind in ("direct", "unknown"):
             record = None
         ways = record.body.ways if record is not None and isinstance(record.body, PathRecord) else ()
         return Way(
@@ -94,7 +99,9 @@ class Ways:
             peer_id=peer_id,
             kind=kind,
             ways=ways,
-            rtt=None if kind == "none" else _rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
+            rtt=None
+            if kind in ("none", "unknown")
+            else _rtt(reach, network_id, (machine_id, *(ways[0] if ways else ()), peer_id)),
             since=_since(kind, mine, theirs) if record is None else record.time if self._dated else None,
             links=(mine, theirs),
             record=record,
@@ -102,11 +109,12 @@ class Ways:
 
 
 def _rtt(reach: Reach, network_id: UUID, hops: tuple[UUID, ...]) -> int | None:
-    steps = [_step(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
+    steps = [round_trip(reach, network_id, one, other) for one, other in itertools.pairwise(hops)]
     return None if None in steps else sum(step for step in steps if step is not None)
 
 
-def _step(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
+def round_trip(reach: Reach, network_id: UUID, one: UUID, other: UUID) -> int | None:
+    """What the two ends of a link last reported of its round trip: the longer, in milliseconds."""
     links = reach.link(network_id, one, other), reach.link(network_id, other, one)
     said = [link.newest.event.link.rtt for link in links if link is not None]
     return max((step for step in said if step is not None), default=None)
@@ -123,9 +131,17 @@ def _kind(record: Record | None, mine: Link | None, theirs: Link | None) -> Kind
     return "none" if "unreachable" in states else "direct"
 
 
+def _sure_kind(record: Record | None, mine: Link | None, theirs: Link | None) -> Kind:
+    """As `_kind` where reports may be missing: what is missing may say otherwise, or have led to another way."""
+    both = mine is not None and theirs is not None and mine.is_direct and theirs.is_direct
+    return "direct" if both else "unknown"
+
+
 def _since(kind: Kind, mine: Link | None, theirs: Link | None) -> datetime | None:
     """Direct since both ends say so, without a way since the first end says that there is none."""
     links = [link for link in (mine, theirs) if link is not None]
+    if kind == "unknown":
+        return None
     if kind == "direct":
         return max(link.since for link in links)
     return min((link.since for link in links if link.newest.event.link.state == "unreachable"), default=None)

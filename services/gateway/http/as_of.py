@@ -9,11 +9,15 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 
 from events.errors import InvalidInputError, NotFoundError
+from services.gateway.past import Past
 
 AT = "at"
 
 AT_HEADER = "X-Wireloom-At"
 """On answers about the past: the log's position then, and the time."""
+
+SINCE_HEADER = "X-Wireloom-Reports-Since"
+"""On answers about a moment from before all that machines reported is known: since when it is."""
 
 _WHY = {
     "show_tunnels": "handshakes and traffic are asked of the machine's agent, and nobody writes them down",
@@ -64,8 +68,12 @@ def absent(error: NotFoundError, position: int) -> None:
     error.hint = f"Asked as of log position {position}: it may have come later, or gone before."
 
 
-def moment_text(position: int, time: datetime) -> str:
-    """A moment, as `AT_HEADER` has it. The log's beginning has no time."""
-    if time.year <= 1:
-        return str(position)
-    return f"{position} {time.astimezone(UTC).isoformat(timespec='microseconds').replace('+00:00', 'Z')}"
+def headers_of(past: Past) -> dict[str, str]:
+    """The headers of an answer about the past. The log's beginning has no time."""
+    at = str(past.position) if past.time.year <= 1 else f"{past.position} {_written(past.time)}"
+    since = {} if past.is_complete or past.reports_since is None else {SINCE_HEADER: _written(past.reports_since)}
+    return {AT_HEADER: at} | since
+
+
+def _written(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

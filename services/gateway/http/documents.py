@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from events.fields import AccountRole
-from services.gateway.http.as_of import AT_HEADER
+from services.gateway.http.as_of import AT_HEADER, SINCE_HEADER
 from services.gateway.http.dry_run_schemas import DryRun
 from services.gateway.http.guard import COOKIE, CSRF_HEADER, GuardedRoute
 from services.gateway.http.problems import MEDIA_TYPE
@@ -55,9 +55,16 @@ _CHANGE_HEADERS = {
     "X-Command-Id": {"description": "The id of the command.", "schema": {"type": "string", "format": "uuid"}},
     "X-Log-Sequence": {"description": "The log position of its last event.", "schema": {"type": "integer"}},
 }
-_AT_HEADER = {
-    "description": "With `at`: the log's position then, a space, and the time; at the log's beginning no time.",
-    "schema": {"type": "string"},
+_PAST_HEADERS = {
+    AT_HEADER: {
+        "description": "With `at`: the log's position then, a space, and the time; at the log's beginning no time.",
+        "schema": {"type": "string"},
+    },
+    SINCE_HEADER: {
+        "description": "With `at`, where reports that count then may be gone: since when all are known. Paths of which "
+        "too little is known are `unknown` then.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
 }
 _LOCATION = {"Location": {"description": "Where it stands.", "schema": {"type": "string"}}}
 
@@ -92,7 +99,7 @@ def reading(*more: int) -> Responses:
 
 def viewing(*more: int) -> Responses:
     """The answers of a query that may be about a moment that is past (`at`)."""
-    return {200: {"headers": {AT_HEADER: _AT_HEADER}}, **reading(404, *more)}
+    return {200: {"headers": _PAST_HEADERS}, **reading(404, *more)}
 
 
 def changing(success: int, located: bool = False) -> Responses:

@@ -29,7 +29,7 @@ from events.fields import AccountRole, TokenUse
 from events.trust import tokens
 from services.gateway.access import Speaker
 from services.gateway.authority import require
-from services.gateway.http.as_of import AT, AT_HEADER, absent, moment_text, takes_at, timeless
+from services.gateway.http.as_of import AT, absent, headers_of, takes_at, timeless
 from services.gateway.http.bodies import Handler, JsonRoute
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def _told(request: Request, handle: Handler) -> Response:
             absent(error, past.position)
         raise
     if past := getattr(request.state, "past", None):
-        response.headers[AT_HEADER] = moment_text(past.position, past.time)
+        response.headers.update(headers_of(past))
     return response
 
 
