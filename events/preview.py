@@ -18,6 +18,9 @@ from events.errors import InvalidInputError, WireloomError
 from events.fields import Frozen
 from events.past import Supposed
 
+DRY_RUN_HEADER = "Wl-Dry-Run"
+"""With the value `1` on a program's command: it is only tried, and the answer tells what it would do."""
+
 MAX_COMMANDS = 64
 """So many commands at most are asked about at once."""
 

@@ -11,12 +11,15 @@ principal is `anybody`, and `actor` says who asks.
 `wireloom.command.<principal>.describe` tells the endpoints, each with the JSON schema of its requests, as
 `$SRV.INFO.wireloom` does where there is no authorisation: those subjects do not say who asks, so not where to answer.
 
+A request with the header `Wl-Dry-Run: 1` changes nothing: it is answered with what the HTTP API gives to `dry_run`,
+or the same refusal.
+
 While an allocator is there, it answers the caller directly. Give a timeout, and after it send the same command again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,6 +36,8 @@ from pydantic import TypeAdapter, ValidationError
 from events.bus import refuse
 from events.commands import COMMAND_TYPES, COMMANDS, INTERNAL_COMMANDS, AnyCommand, Command, Outcome
 from events.errors import InternalError, InvalidInputError, UnauthenticatedError, UnavailableError, WireloomError
+from events.fields import shown
+from events.preview import DRY_RUN_HEADER
 from events.subjects import ANYBODY, GATEWAY_QUEUE, command
 from services.gateway.access import Speaker
 from services.gateway.authority import REQUIRED_ROLE, require
@@ -49,12 +54,18 @@ DESCRIBE = "describe"
 OFFERED = tuple(command_type for command_type in COMMAND_TYPES if command_type not in INTERNAL_COMMANDS)
 """The kinds of command that programs may give."""
 
+Try = Callable[[Command], Awaitable[bytes]]
+"""Tells what a command would do, as JSON. Raises what it would be refused with."""
+
 
 class Programs:
     """Answers programs."""
 
-    def __init__(self, commander: Commander, follower: Follower, tasks: Tasks, *, secured: bool) -> None:
+    def __init__(
+        self, commander: Commander, follower: Follower, tasks: Tasks, try_command: Try, *, secured: bool
+    ) -> None:
         """Where `secured`, the mirror's access list says who may do what; else everybody may do everything."""
+        self._try_command = try_command
         self._commander = commander
         self._follower = follower
         self._tasks = tasks
@@ -90,7 +101,9 @@ class Programs:
     def _handler(self, kind: str) -> Handler:
         async def handle(request: Request) -> None:
             message = self._with_own_reply(request._msg)
-            if self._commander.allocator_answers and message.reply:
+            if dry_run := _dry_run(message):
+                self._tasks.start(_answered(message, self._try(kind, message, dry_run)))
+            elif self._commander.allocator_answers and message.reply:
                 await _answered(message, self._hand_on(kind, message))
             else:
                 self._tasks.start(_answered(message, self._forward(kind, message)))
@@ -116,6 +129,17 @@ class Programs:
         reply = await self._commander.forward(self._fields(kind, message))
         if message.reply:
             await message._client.publish(message.reply, reply.data, headers=reply.headers)
+
+    async def _try(self, kind: str, message: Msg, dry_run: str) -> None:
+        if dry_run != "1":
+            raise InvalidInputError(
+                f"The header {DRY_RUN_HEADER} says {shown(dry_run)}.", hint="Say 1, or leave it out."
+            )
+        told = await self._try_command(COMMANDS.validate_python(self._fields(kind, message)))
+        if len(told) > message._client.max_payload:
+            raise InvalidInputError("There is more to tell than the bus carries.", hint="Ask for less at once.")
+        if message.reply:
+            await message._client.publish(message.reply, told)
 
     def _fields(self, kind: str, message: Msg) -> dict[str, Any]:
         """The fields of the valid command that a message gives, if its principal may give it."""
@@ -188,6 +212,14 @@ async def _answered(message: Msg, work: Awaitable[None]) -> None:
     except Exception:
         structlog.get_logger("gateway").exception("a command failed", subject=message.subject)
         await refuse(message, InternalError("The command could not be handled.", hint="See the gateway's log."))
+
+
+def _dry_run(message: Msg) -> str:
+    """What the header for dry runs says, however its name is spelt: who means it must not have a change made."""
+    for name, value in (message.headers or {}).items():
+        if name.lower() == DRY_RUN_HEADER.lower():
+            return value or "nothing"
+    return ""
 
 
 def _principal(message: Msg) -> str:

@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from events import bus
+from events.commands import Command
 from events.ending import end
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
@@ -29,6 +30,7 @@ from services.gateway.commander import Commander
 from services.gateway.follower import Follower
 from services.gateway.http.app import make_app
 from services.gateway.http.changes import Gateway
+from services.gateway.http.dry_runs import Trial
 from services.gateway.http.throttle import Throttle
 from services.gateway.http.wire import PatientProtocol
 from services.gateway.keeper import Keeper
@@ -98,7 +100,7 @@ class _Parts:
             acknowledging=acknowledging,
             identity=identity,
         )
-        self.programs = Programs(commander, follower, self.tasks, secured=identity is not None)
+        self.programs = Programs(commander, follower, self.tasks, self._try, secured=identity is not None)
         self.gateway = Gateway(
             client,
             commander,
@@ -119,6 +121,12 @@ class _Parts:
             throttle=Throttle(settings.limits),
         )
         self.server = _Server(_http_config(self.gateway, self.release, settings.certificate))
+
+    async def _try(self, command: Command) -> bytes:
+        """What a program's command would do."""
+        trial = Trial(self.gateway)
+        await trial.give(command)
+        return (await trial.told()).model_dump_json().encode()
 
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve until `stop` is set or a part fails."""

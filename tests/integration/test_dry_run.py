@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+import orjson
 import pytest
 
+from events import bus, log
+from events.bus import ERROR_CODE_HEADER
+from events.errors import InvalidInputError
+from events.preview import DRY_RUN_HEADER, PreviewAnswer
+from events.subjects import ALLOCATOR_PREVIEW, command
 from services.gateway.http.app import routes
 from services.gateway.http.changes import may_be_tried
 from tests.integration.test_gateway_access import Case, Targets, cases
@@ -172,3 +179,41 @@ async def test_who_would_join_becomes_a_peer_later(mesh: Mesh) -> None:
         "a BGP session.",
         "new is offline now, and will do so when back.",
     ]
+
+
+async def test_programs_try_commands_too(mesh: Mesh) -> None:
+    office = await create_network(mesh.http, "office", "10.1.0.0/16")
+    before = await log.last_sequence(mesh.client)
+    body = orjson.dumps({"network_id": str(office), "name": "bureau"})
+    for header in (DRY_RUN_HEADER, "wl-dry-run"):
+        reply = await mesh.client.request(command("rename-network"), body, headers={header: "1"}, timeout=10)
+        told = orjson.loads(reply.data)
+        assert [event["text"] for event in told["events"]] == ["renamed network office to bureau"]
+        assert [change["what"] for change in told["effects"]["items"]] == ["network"]
+    for name, header, code in (("bureau", "yes", 422), ("bureau", "", 422), ("no good name!", "1", 422)):
+        body = orjson.dumps({"network_id": str(office), "name": name})
+        reply = await mesh.client.request(command("rename-network"), body, headers={DRY_RUN_HEADER: header}, timeout=10)
+        assert reply.headers is not None
+        assert reply.headers[ERROR_CODE_HEADER] == str(code)
+    assert await log.last_sequence(mesh.client) == before
+
+
+async def test_real_commands_do_not_wait_for_previews(mesh: Mesh) -> None:
+    """A crowd of previews waits in line; each command is decided after one of them at most."""
+    request = {"kind": "register-machine", "command_id": str(uuid4()), "actor": "t:t", "machine_id": str(uuid4())}
+    body = orjson.dumps({"commands": [request | {"hostname": "m"}]})
+    asked = [asyncio.create_task(bus.ask(mesh.client, ALLOCATOR_PREVIEW, body, 20)) for _ in range(200)]
+    await asyncio.sleep(0)
+    await register_machine(mesh.http, "real")
+    waiting = sum(not task.done() for task in asked)
+    assert waiting > 0
+    answers = [PreviewAnswer.model_validate_json(answer) for answer in await asyncio.gather(*asked)]
+    assert all(answer.commands[0].done().changed for answer in answers)
+    assert {answer.position for answer in answers} <= {0, 1}
+
+
+async def test_odd_previews_are_refused(mesh: Mesh) -> None:
+    one = {"kind": "set-default-network", "command_id": str(uuid4()), "actor": "t:t", "network_id": None}
+    for body in (b"", b"[]", {"commands": []}, {"commands": [one, one]}, {"commands": [{}]}, {"commands": [one] * 65}):
+        with pytest.raises(InvalidInputError):
+            await bus.ask(mesh.client, ALLOCATOR_PREVIEW, body if isinstance(body, bytes) else orjson.dumps(body), 5)

@@ -42,6 +42,9 @@ from services.gateway.tunnels import Tunnels
 VISIBLE_WITHIN = 3.0
 """For how many seconds an answer waits until the gateway shows the effect of the command."""
 
+TRIALS_AT_ONCE = 2
+"""So many changes are tried at once: for each, the mesh is derived twice. The others wait."""
+
 _KEYS = UUID("2e9f0a52-5c1d-5b7e-8d59-0f3c7a61d0b4")
 """The name space in which an Idempotency-Key that is no uuid becomes a command's id (RFC 9562, section 5.5)."""
 
@@ -97,6 +100,8 @@ class Gateway:
     recent: Recent = field(default_factory=Recent)
     """The newest events, for pages that show them again and again."""
     key_ages: KeyAges = field(default_factory=KeyAges)
+    trials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRIALS_AT_ONCE))
+    """Held while it is derived what a change would do."""
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the log is being verified."""
     is_past: ClassVar[bool] = False

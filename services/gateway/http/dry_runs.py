@@ -75,8 +75,9 @@ class Trial:
                 commands=commands,
                 effects=changes_view(Difference()),
             )
-        now, then = await self._gateway.pasts.supposing(events, self._answer.position)
-        effects = await _effects(now, then, events)
+        async with self._gateway.trials:
+            now, then = await self._gateway.pasts.supposing(events, self._answer.position)
+            effects = await _effects(now, then, events)
         name_of = _names(now, then, events)
         return DryRun(
             position=self._answer.position,
