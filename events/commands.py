@@ -472,6 +472,20 @@ class PinReflectors(Command):
     machine_ids: Annotated[tuple[UUID, ...], Field(max_length=MAX_REFLECTORS)]
 
 
+class Undo(Command):
+    """Make the events that take back what another command did, all of it or nothing."""
+
+    kind: Literal["undo-command"] = "undo-command"
+    summary = "undo a command"
+
+    undone: UUID
+    """The other command's id."""
+    first_sequence: Annotated[int, Field(ge=1)]
+    """The log position of its first event."""
+    last_sequence: Annotated[int, Field(ge=1)]
+    """The log position of its last event."""
+
+
 AnyCommand = Annotated[
     CreateNetwork
     | RenameNetwork
@@ -507,7 +521,8 @@ AnyCommand = Annotated[
     | UpdatePolicy
     | DeletePolicy
     | SetGateway
-    | PinReflectors,
+    | PinReflectors
+    | Undo,
     Field(discriminator="kind"),
 ]
 
@@ -550,9 +565,10 @@ COMMAND_TYPES: tuple[type[Command], ...] = (
     DeletePolicy,
     SetGateway,
     PinReflectors,
+    Undo,
 )
 
-INTERNAL_COMMANDS: tuple[type[Command], ...] = (RegisterMembership, EnrolMachine, CreateFirstAccount)
+INTERNAL_COMMANDS: tuple[type[Command], ...] = (RegisterMembership, EnrolMachine, CreateFirstAccount, Undo)
 """Those that only the control plane's own parts give, for somebody whose right they have checked: never a program."""
 
 

@@ -21,6 +21,7 @@
     │   ├── CommandIdReusedError    one command id was used for two different commands
     │   ├── IdentityTakenError      the machine or the identity key has enrolled as something else
     │   ├── LastAdminError          nobody could manage the control plane any more
+    │   ├── CannotUndoError         what a command did cannot be taken back (any more)
     │   └── AgentSilentError        the machine's agent does not answer
     ├── UnauthenticatedError    nobody knows who asks
     ├── ForbiddenError          who asks may not do this
@@ -243,6 +244,13 @@ class LastAdminError(ConflictError):
 
     code = "last-admin"
     title = "There must be an admin"
+
+
+class CannotUndoError(ConflictError):
+    """Raised when what a command did can never be taken back, or not any more: it was changed since."""
+
+    code = "cannot-undo"
+    title = "The command cannot be undone"
 
 
 class AgentSilentError(ConflictError):

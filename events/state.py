@@ -147,9 +147,11 @@ async def last_message(client: Client) -> Last | None:
     return Last(message["seq"], message["subject"], payload, position, ends_event=told is None)
 
 
-async def purge(client: Client, subject_filter: str) -> None:
-    """Remove the records under `subject_filter` from STATE, unheard by its followers. Raises `UnavailableError`."""
-    await jetstream(client, f"STREAM.PURGE.{STATE_STREAM}", {"filter": subject_filter})
+async def purge(client: Client, subject_filter: str, before: int | None = None) -> None:
+    """Remove the records under `subject_filter` from STATE, all or those before a sequence, unheard by its followers.
+    Raises `UnavailableError`."""
+    request: dict[str, Any] = {"filter": subject_filter}
+    await jetstream(client, f"STREAM.PURGE.{STATE_STREAM}", request if before is None else request | {"seq": before})
 
 
 async def _end(client: Client) -> tuple[int, Last | None]:

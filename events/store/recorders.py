@@ -98,6 +98,11 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
         """Write all events or none; their notification ids. Raises as `JetStreamAggregateRecorder` does."""
         return self._insert(stored_events, **kwargs)
 
+    def select_placed(self, originator_id: UUID | str, *, gt: int | None = None) -> Sequence[Notification]:
+        """The events of an aggregate after a version, each with its place in the stream."""
+        parts = self._call(self._journal.select(originator_id, gt, None, desc=False, limit=None))
+        return [self._notification(part) for part in parts]
+
     def select_notifications(
         self,
         start: int | None,

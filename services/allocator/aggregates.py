@@ -199,12 +199,17 @@ def _network_deleted(registry: Registry, event: NetworkDeleted) -> Registry:
 
 
 def _machines_assigned(network: Network, event: MachinesAssigned) -> Network:
-    members, taken = network.members, network.taken
+    members, taken, keys = network.members, network.taken, network.keys
     for assignment in event.assignments:
         address = int(assignment.address)
+        known = members.get(assignment.machine_id)
+        if known is None:
+            taken = taken.add(address)
+        elif known.public_key is not None:
+            # Of a network that was deleted and created again: its roster had stayed.
+            keys = keys.remove(known.public_key)
         members = members.insert(assignment.machine_id, Member(address))
-        taken = taken.add(address)
-    return replace(network, members=members, taken=taken)
+    return replace(network, members=members, taken=taken, keys=keys)
 
 
 def _machines_unassigned(network: Network, event: MachinesUnassigned) -> Network:

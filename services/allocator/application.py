@@ -28,6 +28,7 @@ from events.preview import Preview, PreviewAnswer
 from services.allocator import snapshots
 from services.allocator.access import Access
 from services.allocator.aggregates import Aggregate, Machine, Registry, evolve, project
+from services.allocator.archive import LogArchive
 from services.allocator.decide import DECIDERS, most_events
 from services.allocator.desk import Decided, Desk
 from services.allocator.lookups import MAX_BATCH_EVENTS
@@ -81,6 +82,7 @@ class Allocator(Application[UUID]):
         self._now = now
         self._log = structlog.get_logger("allocator")
         self._memory = CommandMemory()
+        self.archive = LogArchive(self.recorder, self.mapper, self.events, self.snapshots)
         self._may_assume = False
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshots")
         newest = self.recorder.max_notification_id() or 0

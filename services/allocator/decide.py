@@ -1,6 +1,7 @@
 """The decisions: each command, with the state it meets, into events or a refusal. Pure.
 
-A decider looks first and records last: once it has recorded an event it refuses no more.
+A decider looks first and records last: once it has recorded an event it refuses no more. Only an undo goes event by
+event, and the desk takes back what it recorded before it refuses.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ from events.commands import (
     SetRouteReflectorMode,
     SetTransit,
     UnassignMachine,
+    Undo,
     UpdatePolicy,
     UpdateRoute,
     UpdateVip,
 )
-from services.allocator import accounts, enrolment, machines, members, networks, policies, routes
+from services.allocator import accounts, enrolment, machines, members, networks, policies, routes, undo
 from services.allocator.desk import Desk
+from services.allocator.lookups import MAX_BATCH_EVENTS
 
 DECIDERS: dict[type[Command], Callable[[Desk, Any], None]] = {
     CreateNetwork: networks.create_network,
@@ -85,6 +88,7 @@ DECIDERS: dict[type[Command], Callable[[Desk, Any], None]] = {
     DeletePolicy: policies.delete_policy,
     SetGateway: policies.set_gateway,
     PinReflectors: policies.pin_reflectors,
+    Undo: undo.undo,
 }
 """Which function decides which command."""
 
@@ -94,6 +98,7 @@ _MOST_EVENTS: dict[type[Command], int] = {
     EnrolMachine: enrolment.MOST_EVENTS,
     CreateFirstAccount: 2,
     IssueApiToken: 1 + accounts.SWEPT_AT_ONCE,
+    Undo: MAX_BATCH_EVENTS,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from events.commands import Command, Outcome
@@ -27,8 +27,35 @@ from services.allocator.aggregates import (
 from services.allocator.routing import Routing
 
 
+class Placed(NamedTuple):
+    """An event and its position in the log."""
+
+    position: int
+    event: DomainEvent
+
+
+class Archive(Protocol):
+    """What the log tells of how the aggregates came to be."""
+
+    def between(self, first: int, last: int) -> list[Placed]:
+        """The events from position `first` to `last`, at most as many as fit in one change and one more."""
+
+    def neighbours(self, first: int, last: int) -> list[Placed]:
+        """The event before the position `first` and the one after `last`, where there are such."""
+
+    def before(self, event: DomainEvent) -> Aggregate:
+        """The event's aggregate as it was before it. Reads the aggregate's history, from a snapshot if it can."""
+
+    def since(self, aggregate_id: UUID, version: int = 0) -> list[Placed]:
+        """The events of an aggregate after a version, in order."""
+
+
 class Library(Protocol):
-    """Where a desk gets the aggregates that it has not touched."""
+    """Where a desk gets the aggregates that it has not touched, and the archive."""
+
+    @property
+    def archive(self) -> Archive:
+        """Where a decision that needs more than the present reads what was."""
 
     def find(self, kind: type[Aggregate], aggregate_id: UUID, *, assume_new: bool = False) -> Aggregate | None:
         """The newest known state of an aggregate, or None if it has no events.

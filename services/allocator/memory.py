@@ -46,6 +46,7 @@ from events.commands import (
     SetRouteReflectorMode,
     SetTransit,
     UnassignMachine,
+    Undo,
     UpdatePolicy,
     UpdateRoute,
     UpdateVip,
@@ -91,6 +92,7 @@ from events.domain import (
 )
 from events.errors import CommandIdReusedError
 from services.allocator.desk import assignments_of
+from services.allocator.undo import COMPENSATING
 
 COMMANDS_KEPT = 50_000
 """So many commands, the newest, are recognised when they are sent again."""
@@ -131,6 +133,7 @@ _LEADS_TO: dict[type[Command], tuple[type[DomainEvent], ...]] = {
     DeletePolicy: (PolicyDeleted,),
     SetGateway: (GatewaySet,),
     PinReflectors: (ReflectorsPinned,),
+    Undo: COMPENSATING,
 }
 """The kinds of event that can be a command's first."""
 

@@ -24,20 +24,29 @@ from events.domain import (
 )
 from events.errors import CidrOverlapError, InUseError, NameTakenError, RouteOverlapError
 from events.fields import check_network_name
+from services.allocator.aggregates import NetworkEntry
 from services.allocator.desk import Desk, id_taken
 from services.allocator.lookups import find_network, require_free_id
 
 
 def create_network(desk: Desk, command: CreateNetwork) -> None:
     """A new network with a name of its own and a range that no other network, route or virtual IP touches."""
-    registry = desk.registry
     name = check_network_name(command.name)
     network_cidr = cidr.parse_network_cidr(command.network_cidr)
     _require_free_name(desk, name)
     require_free_id(desk, command.network_id)
     if desk.network(command.network_id).version:
         raise id_taken(command.network_id, "a deleted network")
-    overlapping = registry.overlapping(network_cidr)
+    record_creation(
+        desk, NetworkEntry(command.network_id, name, network_cidr, command.route_reflector_mode), command.is_default
+    )
+
+
+def record_creation(desk: Desk, entry: NetworkEntry, is_default: bool) -> None:
+    """Record that a network is there, if its range is free: its name and id must be. Raises `CidrOverlapError`,
+    `RouteOverlapError`."""
+    network_cidr = entry.network_cidr
+    overlapping = desk.registry.overlapping(network_cidr)
     if overlapping is not None:
         raise CidrOverlapError(
             f"{network_cidr} shares addresses with {overlapping.network_cidr} of the network {overlapping.name}.",
@@ -55,11 +64,11 @@ def create_network(desk: Desk, command: CreateNetwork) -> None:
     desk.record(
         NetworkCreated,
         REGISTRY_ID,
-        network_id=command.network_id,
-        name=name,
+        network_id=entry.network_id,
+        name=entry.name,
         network_cidr=network_cidr,
-        route_reflector_mode=command.route_reflector_mode,
-        is_default=command.is_default,
+        route_reflector_mode=entry.route_reflector_mode,
+        is_default=is_default,
     )
 
 

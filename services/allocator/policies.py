@@ -33,8 +33,8 @@ def create_policy(desk: Desk, command: CreatePolicy) -> None:
         command.network_ids,
         command.machine_ids,
     )
-    _require_policy(desk, policy_set)
-    _record_policy(desk, PolicyCreated, policy_set)
+    require_policy(desk, policy_set)
+    record_policy(desk, PolicyCreated, policy_set)
 
 
 def update_policy(desk: Desk, command: UpdatePolicy) -> None:
@@ -49,8 +49,8 @@ def update_policy(desk: Desk, command: UpdatePolicy) -> None:
         before.machine_ids if command.machine_ids is None else command.machine_ids,
     )
     if policy_set != before:
-        _require_policy(desk, policy_set)
-        _record_policy(desk, PolicyUpdated, policy_set)
+        require_policy(desk, policy_set)
+        record_policy(desk, PolicyUpdated, policy_set)
 
 
 def delete_policy(desk: Desk, command: DeletePolicy) -> None:
@@ -89,7 +89,7 @@ def pin_reflectors(desk: Desk, command: PinReflectors) -> None:
         desk.record(ReflectorsPinned, ROUTING_ID, network_id=entry.network_id, machine_ids=command.machine_ids)
 
 
-def _require_policy(desk: Desk, policy_set: PolicySet) -> None:
+def require_policy(desk: Desk, policy_set: PolicySet) -> None:
     require_name(desk.routing.policies, policy_set, "route policy")
     require_once(policy_set.network_ids, "network", "network_ids")
     for network_id in policy_set.network_ids:
@@ -140,7 +140,7 @@ def _require_crossable(machine: Machine, entries: list[NetworkEntry]) -> None:
             )
 
 
-def _record_policy(desk: Desk, event_type: type[PolicyCreated | PolicyUpdated], policy_set: PolicySet) -> None:
+def record_policy(desk: Desk, event_type: type[PolicyCreated | PolicyUpdated], policy_set: PolicySet) -> None:
     desk.record(
         event_type,
         ROUTING_ID,

@@ -32,8 +32,8 @@ def create_route(desk: Desk, command: CreateRoute) -> None:
     """A new route, with a name and prefixes of its own, apart from all networks."""
     require_new_item(desk, command.route_id)
     route = Route(command.route_id, command.name, command.enabled, command.prefixes, command.machine_ids)
-    _require_route(desk, route)
-    _record_route(desk, RouteCreated, route)
+    require_route(desk, route)
+    record_route(desk, RouteCreated, route)
 
 
 def update_route(desk: Desk, command: UpdateRoute) -> None:
@@ -47,8 +47,8 @@ def update_route(desk: Desk, command: UpdateRoute) -> None:
         before.machine_ids if command.machine_ids is None else command.machine_ids,
     )
     if route != before:
-        _require_route(desk, route)
-        _record_route(desk, RouteUpdated, route)
+        require_route(desk, route)
+        record_route(desk, RouteUpdated, route)
 
 
 def delete_route(desk: Desk, command: DeleteRoute) -> None:
@@ -61,8 +61,8 @@ def create_vip(desk: Desk, command: CreateVip) -> None:
     """A new virtual IP, with a name and address of its own, apart from all networks."""
     require_new_item(desk, command.vip_id)
     vip = Vip(command.vip_id, command.name, command.enabled, command.address, command.health_check, command.machine_ids)
-    _require_vip(desk, vip)
-    _record_vip(desk, VipCreated, vip)
+    require_vip(desk, vip)
+    record_vip(desk, VipCreated, vip)
 
 
 def update_vip(desk: Desk, command: UpdateVip) -> None:
@@ -77,8 +77,8 @@ def update_vip(desk: Desk, command: UpdateVip) -> None:
         before.machine_ids if command.machine_ids is None else command.machine_ids,
     )
     if vip != before:
-        _require_vip(desk, vip)
-        _record_vip(desk, VipUpdated, vip)
+        require_vip(desk, vip)
+        record_vip(desk, VipUpdated, vip)
 
 
 def delete_vip(desk: Desk, command: DeleteVip) -> None:
@@ -135,7 +135,7 @@ def require_once(named: Iterable[Hashable], what: str, field: str) -> None:
         seen.add(each)
 
 
-def _require_route(desk: Desk, route: Route) -> None:
+def require_route(desk: Desk, route: Route) -> None:
     require_name(desk.routing.routes, route, "route")
     require_once(route.prefixes, "prefix", "prefixes")
     for prefix in route.prefixes:
@@ -147,7 +147,7 @@ def _require_route(desk: Desk, route: Route) -> None:
         _require_bearable(desk, machine_id, count, MAX_ANNOUNCED, "prefixes")
 
 
-def _require_vip(desk: Desk, vip: Vip) -> None:
+def require_vip(desk: Desk, vip: Vip) -> None:
     require_name(desk.routing.vips, vip, "virtual IP")
     _require_free_prefix(desk, IPv4Network(vip.address), vip.vip_id, "address")
     _require_room(desk, vip, "address")
@@ -196,7 +196,7 @@ def _require_bearable(desk: Desk, machine_id: UUID, count: int, most: int, what:
         )
 
 
-def _record_route(desk: Desk, event_type: type[RouteCreated | RouteUpdated], route: Route) -> None:
+def record_route(desk: Desk, event_type: type[RouteCreated | RouteUpdated], route: Route) -> None:
     desk.record(
         event_type,
         ROUTING_ID,
@@ -208,7 +208,7 @@ def _record_route(desk: Desk, event_type: type[RouteCreated | RouteUpdated], rou
     )
 
 
-def _record_vip(desk: Desk, event_type: type[VipCreated | VipUpdated], vip: Vip) -> None:
+def record_vip(desk: Desk, event_type: type[VipCreated | VipUpdated], vip: Vip) -> None:
     desk.record(
         event_type,
         ROUTING_ID,

@@ -176,7 +176,12 @@ def _targets(known: PolicySet) -> tuple[UUID, ...]:
 def _with_route(routing: Routing, event: RouteCreated | RouteUpdated) -> Routing:
     route = Route(event.route_id, event.name, event.enabled, event.prefixes, event.machine_ids)
     claims = _claims(routing, routing.routes.get(event.route_id), route)
-    return replace(routing, routes=routing.routes.insert(event.route_id, route), claims=claims)
+    return replace(
+        routing,
+        routes=routing.routes.insert(event.route_id, route),
+        claims=claims,
+        deleted=routing.deleted.discard(event.route_id),
+    )
 
 
 def _without_route(routing: Routing, event: RouteDeleted) -> Routing:
@@ -191,7 +196,12 @@ def _without_route(routing: Routing, event: RouteDeleted) -> Routing:
 def _with_vip(routing: Routing, event: VipCreated | VipUpdated) -> Routing:
     vip = Vip(event.vip_id, event.name, event.enabled, event.address, event.health_check, event.machine_ids)
     claims = _claims(routing, routing.vips.get(event.vip_id), vip)
-    return replace(routing, vips=routing.vips.insert(event.vip_id, vip), claims=claims)
+    return replace(
+        routing,
+        vips=routing.vips.insert(event.vip_id, vip),
+        claims=claims,
+        deleted=routing.deleted.discard(event.vip_id),
+    )
 
 
 def _without_vip(routing: Routing, event: VipDeleted) -> Routing:
@@ -207,7 +217,11 @@ def _with_policy(routing: Routing, event: PolicyCreated | PolicyUpdated) -> Rout
     known = PolicySet(
         event.policy_id, event.name, event.description, event.policy, event.network_ids, event.machine_ids
     )
-    return replace(routing, policies=routing.policies.insert(event.policy_id, known))
+    return replace(
+        routing,
+        policies=routing.policies.insert(event.policy_id, known),
+        deleted=routing.deleted.discard(event.policy_id),
+    )
 
 
 def _without_policy(routing: Routing, event: PolicyDeleted) -> Routing:
@@ -238,8 +252,8 @@ def _machine_unrouted(routing: Routing, event: MachineUnrouted) -> Routing:
     )
 
 
-def _network_unrouted(routing: Routing, event: NetworkUnrouted) -> Routing:
-    gone = event.network_id
+def without_network(routing: Routing, gone: UUID) -> Routing:
+    """The routing list with a network taken out."""
     return replace(
         routing,
         policies=_each_without(routing.policies, "network_ids", gone),
@@ -294,6 +308,6 @@ CHANGES: dict[type[DomainEvent], Callable[[Any, Any], Routing]] = {
     GatewaySet: _gateway_set,
     ReflectorsPinned: _reflectors_pinned,
     MachineUnrouted: _machine_unrouted,
-    NetworkUnrouted: _network_unrouted,
+    NetworkUnrouted: lambda routing, event: without_network(routing, event.network_id),
 }
 """How each of its events changes the routing list."""

@@ -38,7 +38,14 @@ from events.domain import (
     RouteReflectorModeSet,
 )
 from events.records import Body, MachineRecord, MembershipRecord, NetworkRecord, PeerRecord, RoutingRecord
-from events.subjects import machine_info, machine_membership, machine_routing, network_info, network_peer
+from events.subjects import (
+    machine_info,
+    machine_membership,
+    machine_routing,
+    network_info,
+    network_peer,
+    scope_of,
+)
 from services.topology import access, routing
 from services.topology.access import AccessList
 from services.topology.announcing import Announcing
@@ -106,8 +113,19 @@ class Topology:
             route_reflector_mode=event.route_reflector_mode,
             created_at=event.time,
         )
-        self.networks[event.network_id] = Network(record)
+        network = self.networks[event.network_id] = Network(record)
+        if scope_of(network_info(event.network_id)) in self.revisions:
+            self._take_back(event.network_id, network)
         draft.put(network_info(event.network_id), record)
+
+    def _take_back(self, network_id: UUID, network: Network) -> None:
+        """A deleted network was created again, as an undo does: whose membership in it still stands has left it, until
+        it is assigned again. Looks at every machine."""
+        for machine_id, machine in self.machines.items():
+            if network_id in machine.void:
+                machine.void.remove(network_id)
+                machine.left.add(network_id)
+                network.former.add(machine_id)
 
     def _network_renamed(self, event: NetworkRenamed, draft: Draft) -> None:
         self._change_network(event.network_id, {"name": event.name}, draft)

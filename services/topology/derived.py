@@ -25,8 +25,8 @@ class Derived:
     records: list[SubjectRecord] = field(default_factory=list)
     """What STATE must hold, to be written together."""
     purges: list[str] = field(default_factory=list)
-    """Filters of STATE subjects that mean nothing any more once the records are written. Nothing is ever written
-    under them again, so purging late, or twice, does no harm."""
+    """Filters of STATE subjects that mean nothing any more once the records are written. Only where a deleted network
+    is created again is anything written under them once more: whoever writes that purges first."""
 
 
 class Draft:
@@ -70,6 +70,11 @@ def all_memberships(machine_id: UUID) -> str:
     return machine_info(machine_id).removesuffix("info") + "network.*"
 
 
+def filters_of(subject: str) -> tuple[str, str]:
+    """The filters, as they stand in `Derived.purges`, that are for `subject`."""
+    return subject, f"{subject.rpartition('.')[0]}.*"
+
+
 def is_covered(subject: str, filters: set[str]) -> bool:
     """Whether one of these filters, as they stand in `Derived.purges`, is for `subject`."""
-    return subject in filters or f"{subject.rpartition('.')[0]}.*" in filters
+    return not filters.isdisjoint(filters_of(subject))

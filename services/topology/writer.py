@@ -25,7 +25,7 @@ from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError
 from events.state import POSITION_HEADER, Last
 from events.trust.signing import SIGNATURE_HEADER, Signer
-from services.topology.derived import Derived
+from services.topology.derived import Derived, filters_of, is_covered
 from services.topology.fenced import FAILURES, MAX_BATCH, OvertakenError, publish
 
 _RETRY_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -62,6 +62,8 @@ class StateWriter:
         self._client = client
         self._last_sequence = last_sequence
         self._signer = signer
+        self._seen = last_sequence
+        """The sequence of STATE that we knew to be the last before another wrote."""
         self._last: Last | None = None
         """The message that told us `position`, where another may have written it."""
         self._pending: deque[_Entry] = deque()
@@ -113,17 +115,20 @@ class StateWriter:
                 f"Another topology service derived something else from event {self.position} of the log.",
                 hint="Run the same version of every topology service.",
             )
-        await self._settle(len(written))
+        is_behind = bool(written) and self.position > written[-1].sequence and len(written) == len(self._pending)
+        await self._settle(len(written), (self._seen if is_behind else self._last_sequence) + 1)
 
     def _next_chunk(self) -> list[_Entry]:
-        """The events whose records fit in one batch; at least one."""
+        """The events whose records fit in one batch, and that nothing must be purged before; at least one."""
         chunk: list[_Entry] = []
+        purges: set[str] = set()
         room = MAX_BATCH
         for entry in self._pending:
             room -= len(entry.messages)
-            if chunk and room < 0:
+            if chunk and (room < 0 or _is_touched(entry, purges)):
                 break
             chunk.append(entry)
+            purges.update(entry.purges)
         return chunk
 
     async def _write(self, chunk: list[_Entry]) -> None:
@@ -137,12 +142,20 @@ class StateWriter:
             messages = messages[MAX_BATCH:]
         self._last_sequence = await self._publish(messages)
         self.position, self._last = chunk[-1].sequence, None
-        await self._settle(len(chunk))
+        await self._settle(len(chunk), self._last_sequence + 1)
 
-    async def _settle(self, count: int) -> None:
-        """Let go of the first `count` pending events, which are written, and purge what they made meaningless."""
+    async def _settle(self, count: int, before: int) -> None:
+        """Let go of the first `count` pending events, which are written, and purge what they made meaningless: what
+        stands before a sequence of STATE, for another may have gone on. Where the same was written again after it, that
+        one purged it first."""
         settled = [self._pending.popleft() for _ in range(count)]
-        await purge_all(self._client, [subject_filter for entry in settled for subject_filter in entry.purges])
+        due: dict[str, None] = {}
+        for entry in settled:
+            for subject, _ in entry.messages if due else ():
+                for filter_of_it in filters_of(subject):
+                    due.pop(filter_of_it, None)
+            due |= dict.fromkeys(entry.purges)
+        await purge_all(self._client, list(due), before)
 
     async def _publish(self, messages: Sequence[tuple[str, bytes]], beside: Mapping[str, str] = _NOTHING) -> int:
         """Write one message, or several as one atomic batch, with the headers `beside`. Returns the sequence of the
@@ -166,17 +179,24 @@ class StateWriter:
             return
         if sequence < self._last_sequence or last.position < self.position:
             raise StateDivergedError(f"STATE went back from event {self.position} of the log to {last.position}.")
+        self._seen = self._last_sequence
         self.position, self._last_sequence, self._last = last.position, sequence, last
 
 
-async def purge_all(client: Client, filters: Sequence[str]) -> None:
-    """Remove from STATE what means nothing any more, waiting for the bus as long as it takes.
+def _is_touched(entry: _Entry, filters: set[str]) -> bool:
+    """Whether an event has a record that one of the filters is for."""
+    return bool(filters) and any(is_covered(subject, filters) for subject, _ in entry.messages)
+
+
+async def purge_all(client: Client, filters: Sequence[str], before: int | None = None) -> None:
+    """Remove from STATE what means nothing any more, all or what stands before a sequence, waiting for the bus as long
+    as it takes.
 
     Raises as `StateWriter.flush` does.
     """
 
     async def purge(subject_filter: str) -> None:
-        await _insist(client, lambda: state.purge(client, subject_filter), "cannot purge STATE yet")
+        await _insist(client, lambda: state.purge(client, subject_filter, before), "cannot purge STATE yet")
 
     for start in range(0, len(filters), _PURGES_AT_ONCE):
         await asyncio.gather(*(purge(one) for one in filters[start : start + _PURGES_AT_ONCE]))

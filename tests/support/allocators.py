@@ -14,6 +14,7 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     EventStore,
     IntegrityError,
+    Notification,
     OperationalError,
     StoredEvent,
 )
@@ -47,6 +48,14 @@ class PositionedRecorder(POPOApplicationRecorder):
         if lose == "acknowledgement":
             raise OperationalError("no answer")
         return recorded
+
+    def select_placed(self, originator_id: UUID, *, gt: int | None = None) -> list[Notification]:
+        """As the recorder of the log in JetStream."""
+        return [
+            each
+            for each in self.select_notifications(None, len(self._stored_events))
+            if each.originator_id == originator_id and each.originator_version > (gt or 0)
+        ]
 
     @property
     def stored_events(self) -> list[StoredEvent]:
