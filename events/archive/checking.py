@@ -61,7 +61,7 @@ class Checked:
     def _begun(self, checkpoints: list[tuple[str, SignedCheckpoint]]) -> LogVerifier:
         trusted = sift(checkpoints, self._verifier)
         self.findings += trusted.findings
-        return LogVerifier(trusted.checkpoints)
+        return LogVerifier(trusted.checkpoints, self._verifier.root if self._verifier else "")
 
 
 def entry_of(message: Archived) -> Entry:

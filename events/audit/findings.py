@@ -15,6 +15,7 @@ Code = Literal[
     "version",
     "chain",
     "command",
+    "redaction",
     "time",
     "digest",
     "truncated",
@@ -53,6 +54,10 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         _LOST,
     ),
     "command": ("One of the events of a command was altered.", _LOST),
+    "redaction": (
+        "Somebody who is not the control plane's owner made it look as if personal data was removed from this event.",
+        _LOST,
+    ),
     "time": (
         "The clock of the machine that the allocator ran on was set back, or the event was written with a wrong time.",
         "If a clock was wrong then, nothing: order in the log is by position, not by time.",

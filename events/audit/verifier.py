@@ -19,12 +19,12 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from events.audit import running
+from events.audit import redaction, running
 from events.audit.checkpoints import Checkpoint
 from events.audit.envelope import Envelope, EnvelopeError, read
 from events.audit.findings import Code, Finding
 from events.client import Entry, header
-from events.codec import UnreadableEventError, decode, digest
+from events.codec import UnreadableEventError, decode, is_redacted
 from events.domain import GENESIS_HASH, DomainEvent
 from events.subjects import EVENT_HEADER, LOG_PREFIX
 
@@ -67,8 +67,10 @@ class LogVerifier:
     Costs about as much as reading the events (some 30 µs each), and some 300 bytes for each aggregate.
     """
 
-    def __init__(self, checkpoints: Iterable[Checkpoint] = ()) -> None:
-        """`checkpoints` say what the log was at their positions: they must be trusted already, each position once."""
+    def __init__(self, checkpoints: Iterable[Checkpoint] = (), root: str = "") -> None:
+        """`checkpoints` say what the log was at their positions: they must be trusted already, each position once.
+        `root` is the public root key, which signs what was removed from events; empty where there are no keys."""
+        self._root = root
         self.position = 0
         """The position of the newest message taken."""
         self.count = 0
@@ -77,6 +79,8 @@ class LogVerifier:
         """The running digest up to `position`."""
         self.covered = 0
         """Up to here the log is what the checkpoints say."""
+        self.redacted = 0
+        """From how many events something was removed."""
         self.matched: set[int] = set()
         """The positions of the checkpoints that the log fits."""
         self.serious = 0
@@ -129,17 +133,20 @@ class LogVerifier:
         except EnvelopeError as error:
             self._say("envelope", entry.sequence, f"the message is not as an event is written: {error}")
             envelope = Envelope(header(entry.headers, _EVENT) or b"")
+        digest = running.digest_in(entry.subject, envelope.described, entry.data)
+        self.digest = running.advance(self.digest, entry.sequence, entry.subject, envelope.described, digest)
         try:
-            self._check(entry, envelope, _place(entry.subject, envelope.described))
+            self._check(entry, envelope, _place(entry.subject, envelope.described), digest)
         except ValueError:
             self._say("foreign", entry.sequence, f"the message on {entry.subject!r} is no event")
-        self.digest = running.advance(self.digest, entry.sequence, entry.subject, envelope.described, entry.data)
 
-    def _check(self, entry: Entry, envelope: Envelope, place: _Place) -> None:
+    def _check(self, entry: Entry, envelope: Envelope, place: _Place, digest: str) -> None:
         aggregate, version, topic = place
         tip = self._tips.get(aggregate, _NOTHING)
-        self._tips[aggregate] = _Tip(version, digest(aggregate, version, topic, entry.data), entry.sequence)
+        self._tips[aggregate] = _Tip(version, digest, entry.sequence)
         self._check_write(entry, envelope, tip, aggregate)
+        if is_redacted(entry.data):
+            self._check_redaction(entry, envelope, aggregate)
         event = None
         try:
             event = decode(aggregate, version, topic, entry.data)
@@ -182,6 +189,13 @@ class LogVerifier:
                 self._say("envelope", position, "it is not what its batch of events goes on with", "", aggregate)
         is_open = envelope.batch is not None and not envelope.is_last
         self._batch = _Batch(envelope.batch or b"", envelope.number or 0) if is_open else None
+
+    def _check_redaction(self, entry: Entry, envelope: Envelope, aggregate: UUID) -> None:
+        self.redacted += 1
+        try:
+            redaction.check(redaction.Stored(entry.subject, envelope.described.decode(), entry.data), self._root)
+        except redaction.RedactionError as error:
+            self._say("redaction", entry.sequence, str(error), aggregate=aggregate)
 
     def _check_moment(self, position: int, event: DomainEvent) -> None:
         """Times, and that the events of one command agree in who gave it and when."""

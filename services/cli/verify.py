@@ -131,6 +131,8 @@ def _tell(session: Session, verdict: Json, findings: list[Json]) -> None:
         session.out.print(f"{said['meaning']}\n  {said['advice']}", soft_wrap=True)
     if findings:
         session.out.print()
+    if verdict["redacted"]:
+        session.out.print(f"Personal data was removed from {_number(verdict['redacted'], 'event')}.", soft_wrap=True)
     style = "green" if verdict["in_order"] else "bold red"
     session.out.print(_sentence(verdict), style=style, soft_wrap=True)
     session.out.print(_coverage(verdict), soft_wrap=True)

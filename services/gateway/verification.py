@@ -64,6 +64,8 @@ class Verdict:
     """The log position up to which STATE was compared; None where it was not."""
     records: int
     """How many records of STATE were compared."""
+    redacted: int
+    """From how many events personal data was removed."""
     kept: tuple[bool, ...]
     """Of each checkpoint that was given, whether the log holds what it held then."""
     seconds: float
@@ -92,7 +94,7 @@ class Verification:
         marks = {checkpoint.position: checkpoint for checkpoint in trusted.checkpoints}
         for finding in (*trusted.findings, *self._take_kept(marks)):
             yield self._counted(finding)
-        verifier = LogVerifier(marks.values())
+        verifier = LogVerifier(marks.values(), self._root)
         async with aclosing(self._check_log(verifier)) as lines:
             async for line in lines:
                 yield self._counted(line)
@@ -110,6 +112,7 @@ class Verification:
             covered=verifier.covered,
             state_position=self._state.position if self._state else None,
             records=self._state.records if self._state else 0,
+            redacted=verifier.redacted,
             kept=tuple(not one.fault(self._root) and one.position_or_zero() in verifier.matched for one in self._kept),
             seconds=round(time.monotonic() - started, 3),
         )

@@ -166,6 +166,7 @@ async def _view(
                 covered=line.covered,
                 state_position=line.state_position,
                 records=line.records,
+                redacted=line.redacted,
                 kept=line.kept,
                 root=gateway.identity.public.root if gateway.identity else "",
                 seconds=line.seconds,

@@ -88,6 +88,7 @@ class VerificationVerdict(View):
     covered: int = Field(description="Up to this position the log is what the checkpoints say.")
     state_position: int | None = Field(description="Up to this position STATE was compared; null where it was not.")
     records: int = Field(description="How many derived records were compared.")
+    redacted: int = Field(description="From how many events personal data was removed.")
     kept: tuple[bool, ...] = Field(
         description="Of each checkpoint that was given, whether the log holds what it held then."
     )

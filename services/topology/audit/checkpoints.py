@@ -181,8 +181,9 @@ class _Following:
             if entry.sequence != self._place.position + 1:
                 self._log.error("messages of the log are missing", after=self._place.position, before=entry.sequence)
             described = header(entry.headers, _EVENT) or b""
-            digest = running.advance(self._place.digest, entry.sequence, entry.subject, described, entry.data)
-            self._place = _Place(entry.sequence, digest)
+            digest = running.digest_in(entry.subject, described, entry.data)
+            reached = running.advance(self._place.digest, entry.sequence, entry.subject, described, digest)
+            self._place = _Place(entry.sequence, reached)
             await self._meet_strange()
             if self._uncovered_since is None:
                 self._uncovered_since = asyncio.get_running_loop().time()
