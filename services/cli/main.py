@@ -30,6 +30,7 @@ from services.cli import (
     up,
     verify,
     vips,
+    why,
 )
 from services.cli.moments import At, look_back
 from services.cli.session import console
@@ -62,6 +63,7 @@ app.add_typer(networks.app, name="network", rich_help_panel="Networks and machin
 app.add_typer(machines.app, name="machine", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(paths.path)
 app.command(rich_help_panel="Networks and machines")(diff.diff)
+app.add_typer(why.app, name="why", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(ledger.ledger)
 app.add_typer(log.app, name="log", rich_help_panel="Networks and machines")
 log.app.command()(verify.verify)

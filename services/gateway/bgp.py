@@ -121,6 +121,10 @@ class Bgp:
                 )
         return counts["mesh"] // 2 + counts["client"]
 
+    def heard(self, subject: str) -> Heard | None:
+        """The newest report that stands under a subject of BGP."""
+        return self._heard.get(subject)
+
     def speaker(self, network_id: UUID, machine_id: UUID) -> SpeakerState | None:
         """What a machine last reported of its speaker."""
         return self._state(bgp_speaker(network_id, machine_id), SpeakerState)

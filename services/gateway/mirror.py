@@ -95,13 +95,13 @@ class Mirror:
                 case "routing", _:
                     self.routing.apply(subject, record)
                 case "network", ["info"]:
-                    self._network(UUID(scope_id), record)
+                    self._network(as_uuid(scope_id), record)
                 case "network", ["peer", machine]:
-                    self._peer(UUID(scope_id), UUID(machine), record)
+                    self._peer(as_uuid(scope_id), as_uuid(machine), record)
                 case "machine", ["info"]:
-                    self._machine(UUID(scope_id), record)
+                    self._machine(as_uuid(scope_id), record)
                 case "machine", ["network", network]:
-                    self._membership(UUID(scope_id), UUID(network), record)
+                    self._membership(as_uuid(scope_id), as_uuid(network), record)
         self.position = max(self.position, record.cause)
         return record
 
@@ -179,6 +179,11 @@ class Mirror:
         own = self._scopes.get(scope("network", network_id), Scope())
         found = {subject.removeprefix(begin): own.held(subject) for subject in own.subjects() if begin in subject}
         return {UUID(machine): held.payload for machine, held in found.items() if held is not None}
+
+    def record(self, subject: str) -> Record | None:
+        """The newest record of a STATE subject, also one that says that it is gone."""
+        held = self._scopes.get(scope_of(subject), Scope()).held(subject)
+        return decode_record(held.payload.encode()) if held is not None else None
 
     def signed_with(self) -> Counter[str]:
         """How many records are signed with each key, by its fingerprint; under "" those without a signature."""

@@ -33,6 +33,7 @@ from services.gateway.http import (
     tunnels,
     verification,
     vips,
+    why,
 )
 from services.gateway.http import (
     routes as routes_api,
@@ -58,6 +59,7 @@ _TAGS = [
     {"name": "keys", "description": "The control plane's own keys, and programs' access to its message bus."},
     {"name": "events", "description": "Everything that ever happened, in order."},
     {"name": "diff", "description": "What changed between two moments."},
+    {"name": "why", "description": "Why things are as they are, or were."},
     {"name": "ledger", "description": "Who held an address, from when to when."},
     {"name": "log", "description": "Whether the log is what was written."},
     {"name": "health", "description": "For those who watch over the control plane."},
@@ -87,6 +89,7 @@ ROUTERS = (
     diff.router,
     verification.router,
     ledger.router,
+    why.router,
     health.router,
 )
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
 from services.gateway.http.path_schemas import LinkReport, Path, PathEvent, PathExplanation, PathMachine, Tried
 from services.gateway.mirror import Mirror
+from services.gateway.path_words import chosen, reported
 from services.gateway.presence import Presence
-from services.gateway.reach import Link, Reported
+from services.gateway.reach import Link
 from services.gateway.ways import Way
-
-NameOf = Callable[[UUID], str]
 
 
 class PathViews:
@@ -70,7 +69,7 @@ class PathViews:
                     kind="report",
                     sequence=said.sequence,
                     machine_uuid=said.event.machine_id,
-                    text=_reported(said, self._name_of),
+                    text=reported(said, self._name_of),
                 )
         if way.record is not None:
             yield PathEvent(
@@ -78,7 +77,7 @@ class PathViews:
                 kind="choice",
                 sequence=way.record.cause if way.since is not None else None,
                 machine_uuid=None,
-                text=_chosen(way.ways, self._name_of),
+                text=chosen(way.ways, self._name_of),
             )
 
     def _name_of(self, machine_id: UUID) -> str:
@@ -98,26 +97,3 @@ def _report(link: Link) -> LinkReport:
         time=event.time,
         sequence=link.newest.sequence,
     )
-
-
-def _reported(said: Reported, name_of: NameOf) -> str:
-    link = said.event.link
-    who, whom = name_of(said.event.machine_id), name_of(link.peer_id)
-    if link.state == "unreachable":
-        tried = f": {_tried(len(link.tried))}" if link.tried else ""
-        return f"{who} reported that it does not reach {whom} directly{tried}"
-    where = f" at {link.endpoint}" if link.endpoint else ""
-    how_long = f", in {link.rtt} ms" if link.rtt is not None else ""
-    return f"{who} reported that it reaches {whom} directly{where}{how_long}"
-
-
-def _tried(count: int) -> str:
-    return "it tried 1 address" if count == 1 else f"it tried {count} addresses"
-
-
-def _chosen(ways: tuple[tuple[UUID, ...], ...], name_of: NameOf) -> str:
-    if not ways:
-        return "found no way through another machine"
-    first, *others = (" and ".join(name_of(item) for item in way) for way in ways)
-    standing_by = f"; through {' or '.join(others)} if that fails" if others else ""
-    return f"chose the way through {first}{standing_by}"
