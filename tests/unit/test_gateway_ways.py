@@ -11,8 +11,8 @@ from events.errors import InvalidInputError, NotFoundError
 from services.gateway import pairs
 from services.gateway.http.path_views import PathViews
 from services.gateway.pairs import page, pairs_of
-from services.gateway.presence import Presence
-from services.gateway.ways import Kind
+from services.gateway.presence import Presence, Unrecorded
+from services.gateway.ways import Kind, Ways
 from tests.support.reach_net import Net, direct, unreachable
 
 
@@ -60,6 +60,33 @@ def test_a_pair_whose_ends_both_say_direct_is_direct_before_the_record_is_gone()
     net.report(two, direct(one, 20))
     way = net.way(one, two)
     assert (way.kind, way.ways, way.rtt, way.since, way.record) == ("direct", (), 20, net.now, None)
+
+
+def test_where_reports_may_be_missing_only_what_both_ends_say_is_known() -> None:
+    net = Net(3)
+    one, two, edge = net.machines
+    net.report(one, unreachable(two), direct(edge))
+    net.report(edge, direct(one), direct(two))
+    net.choose(one, two, (edge,))
+    assert {net.way(one, two).kind, net.way(one, edge).kind, net.way(two, edge).kind} == {"transit", "direct"}
+    net.ways.doubt()
+    assert (net.way(one, edge).kind, net.way(one, edge).rtt) == ("direct", 10)
+    for ends in ((one, two), (two, edge)):
+        way = net.way(*ends)
+        assert (way.kind, way.ways, way.rtt, way.since, way.record) == ("unknown", (), None, None, None)
+    assert dict(net.ways.kinds(net.reach, net.id, one, [two, edge])) == {two: "unknown", edge: "direct"}
+
+
+def test_when_a_way_of_the_past_was_chosen_is_not_told() -> None:
+    net = Net(3)
+    net.ways = Ways(dated=False)
+    one, two, edge = net.machines
+    net.report(one, unreachable(two))
+    net.choose(one, two, (edge,))
+    way = net.way(one, two)
+    assert (way.kind, way.since) == ("transit", None)
+    choice = PathViews(net.mirror, Unrecorded(), net.now).explanation(way).events[-1]
+    assert (choice.kind, choice.time, choice.sequence) == ("choice", None, None)
 
 
 def test_an_explanation_holds_what_led_to_it() -> None:
