@@ -19,16 +19,27 @@ _STREAMS = {"LOG": "log", "REACH": "report", "BGP": "BGP report"}
 
 
 def why_tree(step: Json, width: int) -> Tree:
-    """A step, and below it what it follows from, for so many columns."""
+    """A step, and below it what it follows from, for so many columns. What was told above is not told again."""
     tree = Tree(_told(step, width, is_root=True), guide_style="dim")
-    _grow(tree, step, width)
+    _grow(tree, step, width, set())
     return tree
 
 
-def _grow(tree: Tree, step: Json, width: int) -> None:
+def _grow(tree: Tree, step: Json, width: int, told: set[str]) -> None:
     for cause in step["follows_from"]:
-        if cause["what"] != "command":  # which stands with its event
-            _grow(tree.add(_told(cause, width)), cause, width)
+        if cause["what"] == "command":
+            continue  # which stands with its event
+        name = f"{cause['stream']} {cause['subject'] or cause['position']}"
+        if cause["stream"] is not None and name in told:
+            text = Text(one_line(cause["text"]))
+            tree.add(text.append(f"\n{_where(cause)}as above", style="dim"))
+            continue
+        told.add(name)
+        _grow(tree.add(_told(cause, width)), cause, width, told)
+
+
+def _where(step: Json) -> str:
+    return f"log {step['position']}, " if step["what"] == "event" else ""
 
 
 def _told(step: Json, width: int, *, is_root: bool = False) -> Text:

@@ -16,9 +16,7 @@ from services.gateway.http.why_schemas import AddressWhyQuery, PairWhyQuery, Rou
 from services.gateway.why.address import address_chains, machine_chains
 from services.gateway.why.finding import explained
 from services.gateway.why.known import Known
-from services.gateway.why.pair import pair_chains, shared
-from services.gateway.why.path import path_chain
-from services.gateway.why.peer import peer_chain
+from services.gateway.why.pair import PATH, PEER, pair_chains, shared
 from services.gateway.why.route import networks_about, route_chains
 from services.gateway.why.steps import Step
 from services.gateway.why.teller import Teller
@@ -30,9 +28,7 @@ router = APIRouter(prefix="/api/v1/why", tags=["why"], route_class=GuardedRoute)
 async def why_peer(gateway: Served, seen: Viewed, query: Annotated[PairWhyQuery, Query()]) -> Response:
     """Explain why a machine is another's peer, or is not: for each field of its record the last event that set it, the
     command and who gave it. Without `network`, in all networks that both are in, or one of them was."""
-    return await _answer(
-        gateway, seen, lambda tell: pair_chains(tell, query.machine, query.peer, query.network, peer_chain)
-    )
+    return await _answer(gateway, seen, lambda tell: pair_chains(tell, PEER, query.machine, query.peer, query.network))
 
 
 @router.get("/path", response_model=Why, responses=viewing(), dependencies=[VIEWER])
@@ -40,9 +36,7 @@ async def why_path(gateway: Served, seen: Viewed, query: Annotated[PairWhyQuery,
     """Explain why a machine reaches another as it does, or not at all: what both reported, the choice of the way and
     what others were worse, and how both came into the network."""
     await seen.look_into(shared(seen.mirror, query.machine, query.peer, query.network))
-    return await _answer(
-        gateway, seen, lambda tell: pair_chains(tell, query.machine, query.peer, query.network, path_chain)
-    )
+    return await _answer(gateway, seen, lambda tell: pair_chains(tell, PATH, query.machine, query.peer, query.network))
 
 
 @router.get("/address", response_model=Why, responses=viewing(), dependencies=[VIEWER])

@@ -67,9 +67,9 @@ def _in_network(tell: Teller, address: IPv4Address, network_id: UUID, record: Ne
     uuids = (network_id,)
     if found.event is not None:
         who = _who(found.event, address)
-        since = found.event.event.time
-        text = f"{address} is free in {name}" + (f": {tell.machine(who)} had it last" if who is not None else "")
-        return thing(text, tell.event(found.event), range_of, time=since, uuids=uuids)
+        left = tell.event(found.event)
+        last = thing(f"{tell.machine(who)} had it last", left) if who is not None else left
+        return thing(f"{address} is free in {name}", last, range_of, time=found.event.event.time, uuids=uuids)
     never = "nobody has ever had it" if found.is_whole else "nobody has had it for long"
     return thing(f"{address} is free in {name}: {never}", range_of, uuids=uuids)
 

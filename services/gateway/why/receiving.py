@@ -31,6 +31,12 @@ def may_announce(tell: Teller, prefix: IPv4Network, network_id: UUID, part: Rout
     return not any(one in members for machines in own for one in machines)
 
 
+def announced_by(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: UUID) -> bool:
+    """Whether a machine reported that it announces a prefix."""
+    state = tell.seen.tracks.bgp.speaker(network_id, machine_id)
+    return state is not None and state.state == "running" and prefix in state.announced
+
+
 def speaking(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: UUID) -> list[Step]:
     """What a machine that may announce a prefix reports of that, and its policy for what it announces."""
     name = tell.machine(machine_id)

@@ -14,8 +14,9 @@ from uuid import UUID
 from events.domain import ROUTING_ID, RouteCreated, RouteDeleted, RouteUpdated, VipCreated, VipDeleted, VipUpdated
 from events.records import AnnouncementRecord, RouteRecord, VipRecord
 from events.subjects import RoutingPart, network_announcement, routing
+from services.gateway.naming import listed
 from services.gateway.why.known import LastOf
-from services.gateway.why.receiving import may_announce, receiving, speaking
+from services.gateway.why.receiving import announced_by, may_announce, receiving, speaking
 from services.gateway.why.steps import Step, thing
 from services.gateway.why.teller import Teller
 
@@ -109,8 +110,10 @@ def _in_network(
         return thing(text, *reasons, *steps, uuids=(machine_id, *uuids))
     if not announcers:
         return thing(f"{prefix} is not announced in {name}", *steps, uuids=uuids)
-    by = " and ".join(map(tell.machine, announcers))
-    return thing(f"{prefix} is announced in {name} by {by}", *steps, uuids=uuids)
+    doing = [one for one in announcers if announced_by(tell, prefix, network_id, one)]
+    by = listed([tell.machine(one) for one in doing or announcers])
+    text = f"{prefix} is announced in {name} by {by}" if doing else f"{prefix} is not announced in {name} by {by} yet"
+    return thing(text, *steps, uuids=uuids)
 
 
 def _announcer(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: UUID, sources: list[_Source]) -> Step:
@@ -126,8 +129,9 @@ def _announcer(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: 
     record = tell.mirror.record(subject)
     text = f"{name} may announce it in {tell.network(network_id)}"
     told = [tell.record(subject, text, record, *causes)] if record is not None else []
+    does = announced_by(tell, prefix, network_id, machine_id)
     return thing(
-        f"{name} announces it",
+        f"{name} announces it" if does else f"{name} is to announce it",
         *told,
         tell.membership(network_id, machine_id),
         *speaking(tell, prefix, network_id, machine_id),
