@@ -120,6 +120,8 @@ async def test_a_change_that_would_be_refused_is_refused_the_same(mesh: Mesh) ->
         assert (tried.status_code, tried.json()) == (made.status_code, made.json())
     odd = await mesh.http.delete(f"{NETWORKS}/{office}", params={"dry_run": "perhaps"})
     assert odd.status_code == 422
+    both = await mesh.http.delete(f"{NETWORKS}/{office}?force=true&dry_run=true&dry_run=false")
+    assert both.status_code == 422
     unknown = await mesh.http.patch(f"{NETWORKS}/{office}", params=TRIED | {"force": "true"}, json={"name": "a"})
     assert unknown.status_code == 422
 

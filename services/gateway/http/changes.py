@@ -244,8 +244,10 @@ Making = Annotated[Change, Depends(change_of)]
 """For what does more than its commands say: it cannot be tried."""
 
 
-def change_or_trial_of(change: Making, dry_run: DryRunFlag = False) -> Change:
-    """The change that a request asks for, or asks about."""
+def change_or_trial_of(request: Request, change: Making, dry_run: DryRunFlag = False) -> Change:
+    """The change that a request asks for, or asks about. Raises `InvalidInputError` where it says both."""
+    if len(request.query_params.getlist(DRY_RUN)) > 1:
+        raise InvalidInputError(f"The parameter {DRY_RUN} was given twice.", hint="Give it once.", field=DRY_RUN)
     return replace(change, trial=Trial(change.gateway)) if dry_run else change
 
 
