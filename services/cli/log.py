@@ -15,7 +15,7 @@ from services.cli.harmless import json_text
 from services.cli.lookup import machine_named, network_named
 from services.cli.resolve import as_uuid
 from services.cli.session import Session, Url, opened
-from services.cli.tables import event_row, events_table
+from services.cli.tables import command_cells, event_row, events_table
 
 EVENTS = "/api/v1/events"
 
@@ -23,6 +23,7 @@ app = typer.Typer(invoke_without_command=True)
 
 _PAGE = 1000
 _WHO_WIDTH = 20
+_POSITION_WIDTH = 8
 _RECONNECT_AFTER = 1.0
 
 
@@ -47,6 +48,9 @@ def log(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only from before then.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the newest, or with --after the next.")] = 50,
     after: Annotated[int | None, typer.Option(min=0, help="Only those after this position in the log.")] = None,
+    commands: Annotated[
+        bool, typer.Option("--commands", "-c", help="Show the positions in the log and the commands' ids too.")
+    ] = False,
     url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
 ) -> None:
@@ -59,15 +63,15 @@ def log(
         filters = _filters(session.api, network, machine)
         filters |= {name: value for name, value in given.items() if value is not None}
         end = session.api.get(EVENTS, limit=1)["last_sequence"] if follow else 0
-        events = _past(session.api, limit, after, filters)
+        events = past_events(session.api, limit, after, filters)
         if follow:
             for event in chain(events, _coming(session, events[-1]["sequence"] if events else end, filters)):
-                _print_one(session, event)
+                _print_one(session, event, commands)
         elif as_json:
             for event in events:
                 _print_one(session, event)
         elif events:
-            session.table(events_table(events))
+            session.table(events_table(events, commands))
         else:
             session.say("Nothing like that has happened yet.")
 
@@ -95,7 +99,7 @@ def _filters(api: Api, network: str | None, machine: str | None) -> Json:
     return filters
 
 
-def _past(api: Api, limit: int, after: int | None, filters: Json) -> list[Json]:
+def past_events(api: Api, limit: int, after: int | None, filters: Json) -> list[Json]:
     """Up to `limit` events in the order of the log: those after a position, or the newest."""
     events: list[Json] = []
     place: Json = {} if after is None else {"after": after}
@@ -123,13 +127,16 @@ def _coming(session: Session, position: int, filters: Json) -> Iterator[Json]:
         session.pause(_RECONNECT_AFTER)
 
 
-def _print_one(session: Session, event: Json) -> None:
+def _print_one(session: Session, event: Json, commands: bool = False) -> None:
     if session.as_json:
         typer.echo(json_text(event))
         return
     row = Table.grid(padding=(0, 2, 0, 0))
+    if commands:
+        row.add_column(no_wrap=True, justify="right", min_width=_POSITION_WIDTH)
+        row.add_column(no_wrap=True)
     row.add_column(no_wrap=True)
     row.add_column(no_wrap=True, min_width=_WHO_WIDTH)
     row.add_column(overflow="fold")
-    row.add_row(*event_row(event))
+    row.add_row(*(command_cells(event) if commands else ()), *event_row(event))
     session.table(row)

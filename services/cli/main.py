@@ -27,6 +27,7 @@ from services.cli import (
     serve,
     status,
     tokens,
+    undo,
     up,
     verify,
     vips,
@@ -66,6 +67,7 @@ app.command(rich_help_panel="Networks and machines")(diff.diff)
 app.add_typer(why.app, name="why", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(ledger.ledger)
 app.add_typer(log.app, name="log", rich_help_panel="Networks and machines")
+app.command(rich_help_panel="Networks and machines")(undo.undo)
 log.app.command()(verify.verify)
 log.app.command()(verify.checkpoint)
 app.add_typer(routes.app, name="route", rich_help_panel="Routing")

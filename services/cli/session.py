@@ -188,6 +188,11 @@ def actor(user: str) -> str:
     return "cli:" + "".join(c if "!" <= c <= "~" else "_" for c in user)[:190]
 
 
+def own_actor() -> str:
+    """Who gives the commands where there is no authorisation."""
+    return actor(_user())
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

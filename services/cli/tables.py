@@ -198,11 +198,18 @@ def event_row(event: Json) -> tuple[str, str, str]:
     return local_time(event["time"]), short_actor(event["actor"]), one_line(event["text"])
 
 
-def events_table(events: Iterable[Json]) -> Table:
-    """Events, one a line."""
-    table = plain_table("Time", "Who", "What")
+def command_cells(event: Json) -> tuple[str, str]:
+    """The position of an event, and the id of the command that it came of."""
+    return str(event["sequence"]), str(event["command_id"])
+
+
+def events_table(events: Iterable[Json], commands: bool = False) -> Table:
+    """Events, one a line; where it is asked for with their positions and commands."""
+    table = plain_table(*(("Position", "Command") if commands else ()), "Time", "Who", "What")
+    if commands:
+        table.columns[0].justify, table.columns[1].no_wrap = "right", True
     for event in events:
-        table.add_row(*event_row(event))
+        table.add_row(*(command_cells(event) if commands else ()), *event_row(event))
     return table
 
 

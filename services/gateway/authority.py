@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from events.commands import (
@@ -38,6 +39,14 @@ from events.commands import (
     UpdatePolicy,
     UpdateRoute,
     UpdateVip,
+)
+from events.domain import (
+    AccountCreated,
+    AccountDeleted,
+    AccountRoleSet,
+    ApiTokenIssued,
+    ApiTokenRevoked,
+    DomainEvent,
 )
 from events.errors import ForbiddenError
 from events.fields import AccountRole
@@ -81,6 +90,14 @@ REQUIRED_ROLE: dict[type[Command], AccountRole] = {
 }
 """The role that each command takes that a person or program may give. Of tokens, people may also manage their own,
 whatever their role: over HTTP, where who they are is looked at."""
+
+
+_OF_ACCOUNTS = (AccountCreated, AccountRoleSet, AccountDeleted, ApiTokenIssued, ApiTokenRevoked)
+
+
+def role_to_undo(events: Iterable[DomainEvent]) -> AccountRole:
+    """The role that undoing a command takes which had these events: what the command took, and at least operator."""
+    return "admin" if any(isinstance(event, _OF_ACCOUNTS) for event in events) else "operator"
 
 
 class HasRole(Protocol):
