@@ -9,6 +9,7 @@ import typer
 from events.errors import WireloomError
 from services.cli import (
     accounts,
+    archive,
     bgp,
     convergence,
     crossings,
@@ -70,6 +71,9 @@ app.add_typer(log.app, name="log", rich_help_panel="Networks and machines")
 app.command(rich_help_panel="Networks and machines")(undo.undo)
 log.app.command()(verify.verify)
 log.app.command()(verify.checkpoint)
+log.app.command()(archive.export)
+log.app.command("import")(archive.import_)
+log.app.command()(archive.forget)
 app.add_typer(routes.app, name="route", rich_help_panel="Routing")
 app.add_typer(vips.app, name="vip", rich_help_panel="Routing")
 app.add_typer(policies.app, name="policy", rich_help_panel="Routing")

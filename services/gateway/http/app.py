@@ -13,6 +13,7 @@ from events.errors import InternalError
 from services.gateway.http import (
     accounts,
     agents_api,
+    archive,
     bgp,
     bootstrap_tokens,
     bus_credentials,
@@ -87,6 +88,7 @@ ROUTERS = (
     keys.router,
     bus_credentials.router,
     events.router,
+    archive.router,
     commands.router,
     diff.router,
     verification.router,
