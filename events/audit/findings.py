@@ -78,7 +78,8 @@ MEANINGS: dict[Code, tuple[str, str]] = {
     "state": (
         "What machines and people are shown does not follow from the log: a record was changed by hand, lost, or "
         "derived by a faulty program.",
-        "Delete the stream STATE and start the topology service anew: it is made again from the log.",
+        "If the log itself is in order, delete the stream STATE and start the topology service anew: it is made again "
+        "from the log. If not, restore the log first: STATE may still show what the log has lost.",
     ),
     "unchecked": (
         "That part could not be checked, so nothing is said about it.",
