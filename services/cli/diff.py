@@ -40,8 +40,7 @@ def diff(
 ) -> None:
     """Show what changed from one moment to another: networks, machines, addresses, peers, paths, sessions, routing.
 
-    What happened since yesterday at noon: wireloom diff "1 day ago"; between two events of the log: wireloom diff 120
-    140. What was changed and changed back is not shown.
+    What was changed and changed back meanwhile is not shown. Since yesterday: wireloom diff "1 day ago"
     """
     now = datetime.now(UTC)
     moments = {"from": _moment("A", before, now), "to": _moment("B", after, now)}

@@ -75,4 +75,4 @@ def remarks(found: Json) -> Iterator[str]:
 
 def _side(side: Json) -> str:
     when = local_time(side["time"]) if side["time"] else "the beginning"
-    return f"{when} (log position {side['position']:,})"
+    return f"{when} (log position {side['position']})"

@@ -28,7 +28,7 @@ def difference(
     """What is otherwise at `after` than at `before`: everywhere, or only what has to do with one network.
 
     Both moments must have looked into the networks that are meant. `whole` tells one by one what is otherwise told
-    together: the paths and sessions that come, go or change alike in more than a few places.
+    together: the paths and sessions that come, go or change alike in more than a few places (but not in very many).
     """
     sides = Sides(before, after, network_id, whole)
     return Difference.of((change for change in _steps(sides, sides.network_ids) if change is not None), most)

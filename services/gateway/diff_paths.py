@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from events.records import PathRecord, Record
-from services.gateway.diff_sides import FEW, Pair, Sides, Step, names_of, shared
+from services.gateway.diff_sides import Alike, Pair, Sides, Step, names_of
 from services.gateway.differences import Change, ChangeKind
 from services.gateway.naming import count
 from services.gateway.reach import Link
@@ -21,7 +21,7 @@ from services.gateway.seen import Seen
 from services.gateway.ways import Kind, Way
 
 _LOOKED_AT = 5_000
-"""Of more paths than these that came or went it is not told how they were, unless one by one."""
+"""Of more paths than these that came or went it is not told how they are or were."""
 
 _AT_ONCE = 500
 """After so many pairs others may run."""
@@ -54,22 +54,20 @@ class _Group(NamedTuple):
 
 def path_changes(sides: Sides, network_id: UUID) -> Iterator[Step]:
     """The paths of a network that came, went or changed, each pair once; last those whose round trip alone did."""
-    groups: dict[_Group, list[Pair]] = {}
-    for number, (kind, one, other) in enumerate(_pairs(sides, network_id), 1):
-        group = _group(sides, network_id, kind, one, other)
-        if group is not None:
-            groups.setdefault(group, []).append((one, other))
-        if number % _AT_ONCE == 0:
+    groups: dict[_Group, Alike[Pair]] = {}
+    for number, step in enumerate(_pairs(sides, network_id), 1):
+        if step is None or number % _AT_ONCE == 0:
             yield None
+        if step is not None and (group := _group(sides, network_id, *step)) is not None:
+            groups.setdefault(group, Alike(sides.few)).add(step[1:], *step[1:])
     for group in sorted(groups, key=lambda each: each.place):
-        pairs = sorted(groups[group], key=lambda pair: (sides.order(pair[0]), sides.order(pair[1])))
-        if len(pairs) <= FEW or sides.whole:
+        alike = groups[group]
+        if alike.are_few:
+            pairs = sorted(alike.places, key=lambda pair: (sides.order(pair[0]), sides.order(pair[1])))
             yield from (_told(sides, network_id, group, pair) for pair in pairs)
         else:
-            hub = shared(pairs)
-            yield _told_together(sides, network_id, group, len(pairs), hub)
-    if not sides.whole:
-        yield from _too_many(sides, network_id)
+            yield _told_together(sides, network_id, group, alike.count, alike.hub)
+    yield from _too_many(sides, network_id)
 
 
 def way_in_words(sides: Sides, way: Way) -> str:
@@ -77,15 +75,15 @@ def way_in_words(sides: Sides, way: Way) -> str:
     return f"through {_via(sides, way.ways[0])}" if way.ways else _SHORT.get(way.kind, way.kind)
 
 
-def _pairs(sides: Sides, network_id: UUID) -> Iterator[tuple[ChangeKind, UUID, UUID]]:
+def _pairs(sides: Sides, network_id: UUID) -> Iterator[tuple[ChangeKind, UUID, UUID] | None]:
     """The pairs that are to be looked at, those of one machine after those of another."""
     before, after = (network.members.keys() for network in sides.networks(network_id))
     stayed = before & after
     for pair in _differing(sides, network_id, stayed):
-        yield "changed", *sides.pair(*pair)
+        yield None if pair is None else ("changed", *sides.pair(*pair))
     moved: tuple[tuple[ChangeKind, set[UUID]], ...] = (("added", after - stayed), ("removed", before - stayed))
     for kind, ids in moved:
-        if sides.whole or _count(len(ids), len(stayed)) <= _LOOKED_AT:
+        if _count(len(ids), len(stayed)) <= max(_LOOKED_AT, sides.few):
             others = sides.in_order(stayed)
             for machine_id in sides.in_order(ids):
                 yield from ((kind, *sides.pair(machine_id, other)) for other in others)
@@ -98,7 +96,7 @@ def _too_many(sides: Sides, network_id: UUID) -> Iterator[Change]:
     stayed, network = before & after, sides.network(network_id)
     moved: tuple[tuple[ChangeKind, set[UUID]], ...] = (("added", after - stayed), ("removed", before - stayed))
     for kind, ids in moved:
-        if (paths := _count(len(ids), len(stayed))) > _LOOKED_AT:
+        if (paths := _count(len(ids), len(stayed))) > max(_LOOKED_AT, sides.few):
             come = "are there" if kind == "added" else "are gone"
             text = f"{paths:,} paths of {count(len(ids), 'machine')} in {network.name} {come}"
             yield Change("path", kind, text, network, count=paths)
@@ -109,29 +107,33 @@ def _count(moved: int, stayed: int) -> int:
     return moved * (moved - 1) // 2 + moved * stayed
 
 
-def _differing(sides: Sides, network_id: UUID, stayed: set[UUID]) -> set[Pair]:
-    """The pairs of those that stayed whose reports or records differ, or on whose way a round trip does."""
+def _differing(sides: Sides, network_id: UUID, stayed: set[UUID]) -> Iterator[Pair | None]:
+    """The pairs of those that stayed whose reports or records differ, or on whose way a round trip does; None now and
+    then, when others may run."""
     found: set[Pair] = set()
-    trips: set[Pair] = set()
     before, after = sides.before.tracks.reach, sides.after.tracks.reach
     for one in stayed:
         if before.newest(network_id, one) == after.newest(network_id, one):
             continue
         old, new = before.links(network_id, one), after.links(network_id, one)
         for other in stayed & (old.keys() | new.keys()):
-            was, now = old.get(other), new.get(other)
-            if _said(was) != _said(now):
-                found.add(_ends(one, other))
-                trips.add(_ends(one, other))
+            ends = _ends(one, other)
+            if ends not in found and _said(old.get(other)) != _said(new.get(other)):
+                found.add(ends)
+                yield ends
+        yield None
+    trips = frozenset(found)
     earlier, later = (side.tracks.ways.records(network_id) for side in (sides.before, sides.after))
-    for ends in earlier.keys() | later.keys():
-        if not stayed.issuperset(ends):
-            continue
-        ways = _ways(later.get(ends))
-        hops = itertools.pairwise((ends[0], *ways[0], ends[1])) if ways and trips else ()
-        if _ways(earlier.get(ends)) != ways or any(_ends(*hop) in trips for hop in hops):
-            found.add(_ends(*ends))
-    return found
+    for number, (one, other) in enumerate(earlier.keys() | later.keys()):
+        ends = _ends(one, other)
+        if ends not in found and one in stayed and other in stayed:
+            ways = _ways(later.get((one, other)))
+            hops = itertools.pairwise((one, *ways[0], other)) if ways and trips else ()
+            if _ways(earlier.get((one, other))) != ways or any(_ends(*hop) in trips for hop in hops):
+                found.add(ends)
+                yield ends
+        if number % _AT_ONCE == 0:
+            yield None
 
 
 def _said(link: Link | None) -> tuple[str, int | None] | None:

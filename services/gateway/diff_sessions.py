@@ -13,12 +13,9 @@ from uuid import UUID
 
 from events.peering import BgpPlan
 from events.records import SessionState
-from services.gateway.diff_sides import FEW, Sides, Step, names_of, shared
+from services.gateway.diff_sides import Alike, Sides, Step, names_of
 from services.gateway.differences import Change, ChangeKind, Named
 from services.gateway.seen import Seen
-
-_AT_ONCE = 1_000
-"""After so many sessions others may run."""
 
 _STAGES = {"mesh": "in full mesh", "switching": "in full mesh and with reflectors", "reflectors": "with reflectors"}
 _NOT_REPORTED = "not reported"
@@ -111,7 +108,7 @@ class _Batch:
 
 
 def _came(sides: Sides, batch: _Batch) -> Iterator[Step]:
-    if batch.count > FEW and not sides.whole:
+    if batch.count > sides.few:
         machines = sides.machines(batch.ones) if len(batch.ones) == 1 else ()
         who = f"{machines[0].name} and {batch.count:,} others" if machines else f"{batch.count:,} pairs"
         yield Change("session", batch.kind, batch.text(who), batch.network, machines, count=batch.count)
@@ -141,16 +138,17 @@ def _speakers(sides: Sides, network_id: UUID, members: frozenset[UUID]) -> Itera
 
 def _states(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> Iterator[Step]:
     network = sides.network(network_id)
-    groups: dict[tuple[str, str], list[_Session]] = {}
-    for number, session in enumerate(_reported(sides, network_id, old, new), 1):
+    groups: dict[tuple[str, str], Alike[_Session]] = {}
+    for session in _reported(sides, network_id, old, new):
+        if session is None:
+            yield None
+            continue
         was, now = (_state(side, network_id, session) for side in (sides.before, sides.after))
         if was != now:
-            groups.setdefault((was, now), []).append(session)
-        if number % _AT_ONCE == 0:
-            yield None
-    for (was, now), sessions in sorted(groups.items()):
-        if len(sessions) <= FEW or sides.whole:
-            ordered = [(sides.pair(*each[:2]) if each[2] == "mesh" else each[:2], each[2]) for each in sessions]
+            groups.setdefault((was, now), Alike(sides.few)).add(session, *session[:2])
+    for (was, now), alike in sorted(groups.items(), key=lambda each: each[0]):
+        if alike.are_few:
+            ordered = [(sides.pair(*each[:2]) if each[2] == "mesh" else each[:2], each[2]) for each in alike.places]
             for pair, purpose in sorted(ordered, key=lambda each: (*map(sides.order, each[0]), each[1])):
                 ends = sides.machines(pair)
                 joint = " and " if purpose == "mesh" else " with its reflector "
@@ -159,15 +157,15 @@ def _states(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> Itera
                 )
                 yield Change("session", "changed", "", network, ends).became("state", text, was, now)
             continue
-        hub = shared([session[:2] for session in sessions])
-        about = Change("session", "changed", "", network, () if hub is None else (sides.machine(hub),))
+        about = Change("session", "changed", "", network, () if alike.hub is None else (sides.machine(alike.hub),))
         who = f" of {about.machines[0].name}" if about.machines else ""
-        text = f"{len(sessions):,} BGP sessions{who} in {network.name} are {now}, before {was}"
-        yield replace(about.became("state", text, was, now), count=len(sessions))
+        text = f"{alike.count:,} BGP sessions{who} in {network.name} are {now}, before {was}"
+        yield replace(about.became("state", text, was, now), count=alike.count)
 
 
-def _reported(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> set[_Session]:
-    """The sessions meant to be at both moments of which an end has reported between them."""
+def _reported(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> Iterator[_Session | None]:
+    """The sessions meant to be at both moments of which an end has reported between them; None now and then, when
+    others may run."""
     before, after = sides.before.tracks.bgp, sides.after.tracks.bgp
     found: set[_Session] = set()
     for one in old.members & new.members:
@@ -183,9 +181,10 @@ def _reported(sides: Sides, network_id: UUID, old: _Wanted, new: _Wanted) -> set
                 session = (min(one, peer), max(one, peer), "mesh")
             elif purpose == "reflector":
                 session = (peer, one, "client")
-            if old.has(session) and new.has(session):
+            if session not in found and old.has(session) and new.has(session):
                 found.add(session)
-    return found
+                yield session
+        yield None
 
 
 def _said(state: SessionState | None) -> str | None:

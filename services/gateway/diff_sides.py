@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from services.gateway.differences import Change, Named, What
@@ -13,8 +14,11 @@ from services.gateway.naming import listed
 from services.gateway.seen import Seen
 
 FEW = 8
-"""What comes, goes or changes alike in up to so many places is told place by place, else together."""
+"""What comes, goes or changes alike in up to so many places is told place by place, else together;"""
+FEW_OF_ALL = 10_000
+"""up to so many where everything is to be told place by place."""
 
+_Place = TypeVar("_Place")
 Pair = tuple[UUID, UUID]
 Step = Change | None
 """A change; or None, when others may run."""
@@ -29,7 +33,13 @@ class Sides:
     only: UUID | None = None
     """The network that alone is meant."""
     whole: bool = False
-    """Whether everything is told place by place."""
+    """Whether everything is told place by place, where that can be."""
+    _orders: dict[UUID, tuple[str, UUID]] = field(default_factory=dict)
+
+    @property
+    def few(self) -> int:
+        """In up to so many places what is alike is told place by place."""
+        return FEW_OF_ALL if self.whole else FEW
 
     @cached_property
     def network_ids(self) -> list[UUID]:
@@ -79,8 +89,11 @@ class Sides:
 
     def order(self, item: UUID) -> tuple[str, UUID]:
         """By what things are sorted: the names of both moments, so that it is the same looked at from either."""
-        names = (side.mirror.name_of(item) or "" for side in (self.before, self.after))
-        return min(filter(None, (name.lower() for name in names)), default=""), item
+        known = self._orders.get(item)
+        if known is None:
+            names = (side.mirror.name_of(item) or "" for side in (self.before, self.after))
+            known = self._orders[item] = min(filter(None, (name.lower() for name in names)), default=""), item
+        return known
 
     def in_order(self, items: Iterable[UUID]) -> list[UUID]:
         """Things, by name."""
@@ -99,7 +112,7 @@ def names_of(machines: Sequence[Named]) -> str:
 def together(sides: Sides, network_id: UUID, what: What, text: str, changes: list[Change]) -> Iterator[Change]:
     """Changes that came with a network's creation or deletion, or went: of many, one that stands for them."""
     whole_network = sides.had(network_id) != sides.has(network_id)
-    if sides.whole or not whole_network or len(changes) <= FEW:
+    if not whole_network or len(changes) <= sides.few:
         yield from changes
         return
     kind = changes[0].kind
@@ -108,14 +121,35 @@ def together(sides: Sides, network_id: UUID, what: What, text: str, changes: lis
     yield Change(what, kind, words + end, sides.network(network_id), count=len(changes))
 
 
-def shared(pairs: Collection[Pair]) -> UUID | None:
-    """The one machine that is in all of these pairs, if there is one."""
-    common: set[UUID] | None = None
-    for pair in pairs:
-        common = set(pair) if common is None else common.intersection(pair)
-        if not common:
-            return None
-    return next(iter(common)) if common and len(common) == 1 else None
+class Alike(Generic[_Place]):
+    """Places, such as pairs of machines, where the same changed: so many of them as are told one by one, and how many
+    there are."""
+
+    def __init__(self, few: int) -> None:
+        self.places: list[_Place] = []
+        self.count = 0
+        self._few = few
+        self._common: set[UUID] | None = None
+
+    @property
+    def are_few(self) -> bool:
+        """Whether they are to be told place by place."""
+        return self.count <= self._few
+
+    @property
+    def hub(self) -> UUID | None:
+        """The one machine that has a part in all of them, if there is one."""
+        return next(iter(self._common)) if self._common is not None and len(self._common) == 1 else None
+
+    def add(self, place: _Place, *machine_ids: UUID) -> None:
+        """One more, between these machines."""
+        self.count += 1
+        if self.count <= self._few:
+            self.places.append(place)
+        if self._common is None:
+            self._common = set(machine_ids)
+        elif self._common:
+            self._common.intersection_update(machine_ids)
 
 
 def _network(side: Seen, network_id: UUID) -> Network:

@@ -92,6 +92,7 @@ class DiffQuery(Given):
     whole: bool = Field(
         False,
         description="Tell one by one what is told together otherwise: the paths and BGP sessions that come, go or "
-        "change alike in more than a few places, and what comes or goes with a large network.",
+        "change alike in more than a few places (but not in more than 10,000), and what comes or goes with a large "
+        "network.",
     )
     limit: int = Field(1000, ge=1, le=10_000, description="How many changes are listed at most; all are counted.")
