@@ -93,6 +93,8 @@ class Teller:
             except ValueError:
                 return Step("actor", actor)
             return Step("actor", f"the agent of {self.machine(machine_id)}", uuids=(machine_id,))
+        if kind == "console":
+            return Step("actor", f"{rest}, on the control plane's own machine")
         return Step("actor", actor)
 
     def _access(self, account: str, token: str) -> tuple[UUID, ...]:
