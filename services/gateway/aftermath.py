@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -24,49 +24,41 @@ IsOnline = Callable[[UUID], bool]
 def aftermath(events: Iterable[DomainEvent], then: Seen, is_online: IsOnline) -> tuple[str, ...]:
     """What is still to come after the events, for people: one sentence each. `then` is the mesh right after them."""
     found: list[str] = []
+    joining: dict[UUID, list[UUID]] = {}
     for event in events:
         if isinstance(event, MachinesAssigned):
-            found += _joining(event, then, is_online)
+            joining.setdefault(event.network_id, []).extend(each.machine_id for each in event.assignments)
         elif tell := _LATER.get(type(event)):
             found.append(tell(event, then, is_online))
+    for network_id, machines in joining.items():
+        found += _joining(network_id, machines, then, is_online)
     return tuple(dict.fromkeys(found))
 
 
-def _joining(event: MachinesAssigned, then: Seen, is_online: IsOnline) -> list[str]:
+def _joining(network_id: UUID, assigned: Sequence[UUID], then: Seen, is_online: IsOnline) -> Iterator[str]:
     """A machine has a key, hence peers, paths and sessions, only once its agent has made one."""
-    network = then.mirror.networks.get(event.network_id)
-    if network is None or network.record is None:
-        return []
-    machines = [each.machine_id for each in event.assignments if each.machine_id not in network.peers]
-    if not machines:
-        return []
-    who, where = _named(machines, then), network.record.name
-    others = [peer for peer in network.peers if peer not in machines]
-    one = len(machines) == 1
-    verb, pronoun = ("becomes a peer", "its agent has") if one else ("become peers", "their agents have")
-    if others:
-        told = f"{who} {verb} of {_named(others, then)} in {where} once {pronoun} announced a key"
-        told += f"; {_sessions(then, event)}."
-    elif one:
-        told = f"{who} has no peers in {where} until it and another machine there have announced a key."
+    network = then.mirror.networks.get(network_id)
+    machines = [] if network is None else [each for each in assigned if each in network.members]
+    if network is None or network.record is None or not machines:
+        return
+    who, where, one = _named(machines, then), network.record.name, len(machines) == 1
+    becomes, have = ("becomes a peer", "its agent has") if one else ("become peers", "their agents have")
+    others = sorted(network.peers.keys() - set(machines), key=lambda peer: network.peers[peer].hostname)
+    if others or not one:
+        whose = _named(others, then) if others else "each other"
+        yield f"{who} {becomes} of {whose} in {where} once {have} announced a key; {_sessions(network_id, then)}."
     else:
-        told = f"{who} {verb} of each other in {where} once their agents have announced their keys."
-    return [told, *_offline(machines, then, is_online)]
+        yield f"{who} has no peers in {where} until it and another machine there have announced a key."
+    if away := [machine_id for machine_id in machines if not is_online(machine_id)]:
+        yield f"{_named(away, then)} {'is' if len(away) == 1 else 'are'} offline now, and will do so when back."
 
 
-def _sessions(then: Seen, event: MachinesAssigned) -> str:
-    plan = then.tracks.plan(event.network_id)
+def _sessions(network_id: UUID, then: Seen) -> str:
+    plan = then.tracks.plan(network_id)
     if plan.stage == "mesh":
         return "then each two of them have a path and a BGP session"
     reflectors = _named(sorted(plan.reflectors), then)
-    return f"then each two of them have a path, and BGP sessions with {reflectors}"
-
-
-def _offline(machines: Sequence[UUID], then: Seen, is_online: IsOnline) -> list[str]:
-    away = [machine_id for machine_id in machines if not is_online(machine_id)]
-    if not away:
-        return []
-    return [f"{_named(away, then)} {'is' if len(away) == 1 else 'are'} offline now, and will do so when back."]
+    return f"then each two of them have a path, and they have BGP sessions with the reflectors {reflectors}"
 
 
 def _rotating(event: KeyRotationRequested, then: Seen, is_online: IsOnline) -> str:
@@ -75,8 +67,10 @@ def _rotating(event: KeyRotationRequested, then: Seen, is_online: IsOnline) -> s
     machine = machine_name(event.machine_id, then.mirror.name_of)
     when = "" if is_online(event.machine_id) else ", when it is back online"
     where = network_name(event.network_id, then.mirror.name_of)
-    told = f"{machine} makes itself a new key in {where}{when}"
-    return told + (f", which {count(len(peers), 'peer')} there then take in." if peers else ".")
+    taken = (
+        f" Then its {'peer' if len(peers) == 1 else count(len(peers), 'peer')} there can take it in." if peers else ""
+    )
+    return f"{machine} makes itself a new key in {where}{when}.{taken}"
 
 
 def _revoked(event: MachineRevoked, then: Seen, is_online: IsOnline) -> str:

@@ -43,7 +43,7 @@ from events.errors import (
     NotFoundError,
     UnavailableError,
 )
-from services.allocator.aggregates import Registry
+from services.allocator.aggregates import Machine, Network, Registry
 from services.allocator.decide import DECIDERS
 from tests.support.allocators import MemoryAllocator, PositionedRecorder
 
@@ -503,3 +503,38 @@ def test_a_fault_of_ours_fails_one_command_only(
     )
     assert [type(answer) for answer in answers] == [Outcome, InternalError, Outcome]
     assert len(recorder.stored_events) == 2
+
+
+def test_a_preview_leaves_nothing_behind(recorder: PositionedRecorder) -> None:
+    network_id, machine_id = uuid4(), uuid4()
+    commands = [
+        CreateNetwork(
+            command_id=uuid4(), actor="test:x", network_id=network_id, name="office", network_cidr="10.0.0.0/24"
+        ),
+        RegisterMachine(command_id=uuid4(), actor="test:x", machine_id=machine_id, hostname="db-1"),
+        AssignMachine(command_id=uuid4(), actor="test:x", network_id=network_id, machine_id=machine_id),
+        RenameNetwork(command_id=uuid4(), actor="test:x", network_id=uuid4(), name="lab"),
+    ]
+    snapshots = POPOAggregateRecorder()
+    with MemoryAllocator(recorder, snapshots) as allocator:
+        would = allocator.preview(commands).commands
+        assert [preview.outcome is not None for preview in would] == [True, True, True, False]
+        assert would[2].done().assignments[0].address == IPv4Address("10.0.0.1")
+        assert would[3].problem is not None
+        assert would[3].problem["code"] == NotFoundError.code
+        assert not recorder.stored_events
+        assert not snapshots._stored_events
+        assert allocator.find(Registry, REGISTRY_ID) == Registry(REGISTRY_ID)
+        assert allocator.find(Machine, machine_id) is None
+        assert allocator.find(Network, network_id) is None
+        answers = allocator.answers(commands)
+        assert [isinstance(answer, Outcome) and answer.changed for answer in answers] == [True, True, True, False]
+        stored = [
+            codec.decode(UUID(str(e.originator_id)), e.originator_version, e.topic, e.state)
+            for e in recorder.stored_events
+        ]
+        assert [event for preview in would for event in preview.decoded()] == stored
+        again = allocator.preview(commands).commands
+        assert [preview.is_executed for preview in again] == [True, True, True, False]
+        assert again[2].done().assignments == would[2].done().assignments
+        assert len(recorder.stored_events) == len(stored)
