@@ -1,12 +1,9 @@
-"""What `?at=` means for routes: which of them take it, why the others do not, and how answers say of when they are."""
+"""What `?at=` means for routes: why some do not take it, and how answers say of when they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-
-from fastapi.dependencies.models import Dependant
-from pydantic import BaseModel
 
 from events.errors import InvalidInputError, NotFoundError
 from services.gateway.past import Past
@@ -40,15 +37,6 @@ _HINTS = {
     "list_events": "Give `since` and `until`, or `before` a position.",
     "follow_events": "Give `since`, or `after` a position.",
 }
-
-
-def takes_at(dependant: Dependant) -> bool:
-    """Whether a route knows the parameter `at`."""
-    for field in dependant.query_params:
-        kind = field.field_info.annotation
-        if field.alias == AT or (isinstance(kind, type) and issubclass(kind, BaseModel) and AT in kind.model_fields):
-            return True
-    return any(takes_at(each) for each in dependant.dependencies)
 
 
 def timeless(method: str, name: str, tags: Sequence[str]) -> InvalidInputError:

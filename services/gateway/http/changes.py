@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from events.commands import Actor, Command, Outcome
 from events.errors import InvalidInputError, UnavailableError, WireloomError
-from events.fields import shown
 from events.identity import Identity
 from services.gateway.admission import Admission
 from services.gateway.commander import Commander
@@ -27,6 +26,7 @@ from services.gateway.follower import Follower
 from services.gateway.history import Recent
 from services.gateway.http.dry_runs import Trial
 from services.gateway.http.guard import OPEN_ACTOR, Calling, open_to_all
+from services.gateway.http.parameters import require_only
 from services.gateway.http.schemas import DRY_RUN_TEXT, Accepted
 from services.gateway.http.throttle import Throttle
 from services.gateway.key_ages import KeyAges
@@ -136,13 +136,6 @@ def no_query(request: Request) -> None:
 def may_be_tried(dependant: Dependant) -> bool:
     """Whether a route's change may be tried."""
     return any(each.call is change_or_trial_of for each in dependant.dependencies)
-
-
-def require_only(request: Request, known: Collection[str]) -> None:
-    """That no parameters are given but those known. Raises `InvalidInputError`."""
-    for name in request.query_params:
-        if name not in known:
-            raise InvalidInputError(f"There is no parameter {shown(name)} here.", hint="Leave it out.", field=name)
 
 
 PLAIN = Depends(no_query)

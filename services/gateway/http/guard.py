@@ -29,8 +29,9 @@ from events.fields import AccountRole, TokenUse
 from events.trust import tokens
 from services.gateway.access import Speaker
 from services.gateway.authority import require
-from services.gateway.http.as_of import AT, absent, headers_of, takes_at, timeless
+from services.gateway.http.as_of import AT, absent, headers_of, timeless
 from services.gateway.http.bodies import Handler, JsonRoute
+from services.gateway.http.parameters import parameters_of, require_once
 
 if TYPE_CHECKING:
     from services.gateway.http.changes import Gateway
@@ -92,7 +93,7 @@ class GuardedRoute(JsonRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """As FastAPI's, after the caller was found and let in. Answers about the past say of when they are."""
         role, handle = self.needed_role, super().get_route_handler()
-        takes = takes_at(self.dependant) or not self.include_in_schema
+        known = parameters_of(self.dependant)
 
         async def guarded(request: Request) -> Response:
             gateway: Gateway = request.app.state.gateway
@@ -102,8 +103,10 @@ class GuardedRoute(JsonRoute):
                 request.state.caller = caller
             elif gateway.admission is not None:
                 gateway.throttle.request(address_of(request))
-            if not takes and AT in request.query_params:
-                raise timeless(request.method, self.name, [str(tag) for tag in self.tags])
+            if self.include_in_schema:
+                require_once(request, known)
+                if AT in request.query_params and AT not in known:
+                    raise timeless(request.method, self.name, [str(tag) for tag in self.tags])
             return await _told(request, handle)
 
         return guarded

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from events.errors import InvalidInputError
-from events.instants import FORMS, parse_instant
+from events.instants import parse_instant
 from services.gateway.http.as_of import AT
-from services.gateway.http.changes import Served, require_only
+from services.gateway.http.changes import Served
+from services.gateway.http.parameters import require_only
 from services.gateway.http.schemas import At
 from services.gateway.seen import Seen
 
@@ -21,8 +21,6 @@ async def seen_at(request: Request, gateway: Served, at: Annotated[At, Query()] 
     """
     if at is None:
         return gateway
-    if len(request.query_params.getlist(AT)) > 1:
-        raise InvalidInputError("More than one moment was given.", hint=f"Give one: {FORMS}.", field=AT)
     past = await gateway.pasts.at(parse_instant(at, gateway.now()))
     request.state.past = past
     return past
