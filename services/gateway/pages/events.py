@@ -12,7 +12,6 @@ from events import log
 from events.errors import NotFoundError
 from services.gateway import history
 from services.gateway.history import Stretch
-from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import VIEWER
 from services.gateway.pages.effects import Before, effect_of
 from services.gateway.pages.kinds import GROUPS, NAMES
@@ -30,13 +29,19 @@ _AROUND = 100
 """So far before and after an event the others of its command are looked for."""
 
 
-async def newest(
-    gateway: Gateway, limit: int, *, network: UUID | None = None, machine: UUID | None = None
-) -> list[Line]:
+async def newest(visit: Visit, limit: int, *, network: UUID | None = None, machine: UUID | None = None) -> list[Line]:
     """The newest events about a network or machine, as lines for the macro `events` of `events_part.html`. A page that
     shows them has `events` among its topics. Raises `UnavailableError`."""
-    stretch = await gateway.recent.newest(gateway.client, limit, Wanted(network, machine))
-    return lines_of(stretch.events, gateway.mirror)
+    stretch = await until(visit, None, limit, Wanted(network, machine))
+    return lines_of(stretch.events, visit.seen.mirror)
+
+
+async def until(visit: Visit, before: int | None, limit: int, wanted: Wanted) -> Stretch:
+    """The last events before a position, or the newest; none that is later than the moment that the page is of. Raises
+    `UnavailableError`."""
+    if visit.past is not None:
+        before = min(before or visit.past.position + 1, visit.past.position + 1)
+    return await visit.gateway.recent.page(visit.gateway.client, before, limit, wanted)
 
 
 @router.get("", dependencies=[VIEWER])

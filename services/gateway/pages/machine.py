@@ -18,8 +18,10 @@ from events.records import MembershipRecord, NetworkRecord, PeerRecord
 from services.gateway.http.guard import VIEWER
 from services.gateway.http.views import machine_view
 from services.gateway.key_ages import KeyAge
+from services.gateway.pages.events import until
 from services.gateway.pages.lines import lines_of
-from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
+from services.gateway.pages.looking import Looking
+from services.gateway.pages.page import Fault, PageRoute, Visit, address, fault_of
 from services.gateway.receipts import revocation_of
 from services.gateway.wanted import Wanted
 
@@ -57,19 +59,19 @@ class Place:
 def tab_page(visit: Visit, uuid: UUID, tab: str, *follows: str, **context: Any) -> Response:
     """A tab of the machine's page. `follows` are kinds of topics of its networks, or whole topics. Raises
     `NotFoundError`."""
-    gateway = visit.gateway
-    network_ids = gateway.mirror.networks_of(uuid)
+    seen = visit.seen
+    network_ids = seen.mirror.networks_of(uuid)
     followed = (f"{kind}:{item}" for item in network_ids for kind in follows if kind in ("network", "paths", "bgp"))
     plain = (topic for topic in follows if topic not in ("network", "paths", "bgp"))
     topics = [f"machine:{uuid}", *plain, *followed]
     return visit.page(
         f"machine_{tab}.html",
-        machine=machine_view(gateway.mirror, gateway.presence, uuid, gateway.now()),
+        machine=machine_view(seen.mirror, seen.presence, uuid, seen.now()),
         revocation=_revocation(visit, uuid),
         tab=tab,
         tabs=TABS,
         topics=" ".join(topics[:_TOPICS]),
-        fades=len(topics) > _TOPICS,
+        fades=len(topics) > _TOPICS and not visit.is_past,
         **context,
     )
 
@@ -89,10 +91,10 @@ async def change_or_ask(
     return done()
 
 
-def some_networks(visit: Visit, uuid: UUID, tab: str, start: int) -> tuple[tuple[UUID, ...], dict[str, Any]]:
+async def some_networks(visit: Visit, uuid: UUID, tab: str, start: int) -> tuple[tuple[UUID, ...], dict[str, Any]]:
     """Some of the networks that a machine is in, and what a tab needs to page through all. Raises `NotFoundError`."""
-    visit.gateway.mirror.machine(uuid)
-    network_ids = visit.gateway.mirror.networks_of(uuid)
+    visit.seen.mirror.machine(uuid)
+    network_ids = visit.seen.mirror.networks_of(uuid)
     start = start if 0 < start < len(network_ids) else 0
     page, here = network_ids[start : start + NETWORKS], f"/machines/{uuid}/{tab}"
     more = start + NETWORKS < len(network_ids)
@@ -101,49 +103,52 @@ def some_networks(visit: Visit, uuid: UUID, tab: str, start: int) -> tuple[tuple
         "first": here if start else None,
         "next": address(here, start=start + NETWORKS) if more else None,
     }
+    await visit.seen.look_into(page)
     return page, paging
 
 
 @router.get("", dependencies=[VIEWER])
 @router.get("/network", dependencies=[VIEWER])
-async def show_networks(visit: Visiting, uuid: UUID, start: int = 0) -> Response:
+async def show_networks(visit: Looking, uuid: UUID, start: int = 0) -> Response:
     """Its place in each of its networks."""
     gateway = visit.gateway
-    network_ids, paging = some_networks(visit, uuid, "network", start)
+    network_ids, paging = await some_networks(visit, uuid, "network", start)
     found = []
     for network_id in network_ids:
-        network, record = gateway.mirror.network(network_id)
+        network, record = visit.seen.mirror.network(network_id)
         found.append(Place(record, network.members[uuid], network.peers.get(uuid), interface_name(network_id)))
     keys = {place.network.network_id: place.peer.public_key for place in found if place.peer is not None}
-    ages = await gateway.key_ages.of(gateway.client, uuid, keys)
+    ages = {} if visit.is_past else await gateway.key_ages.of(gateway.client, uuid, keys)
     places = [replace(place, key_age=ages.get(place.network.network_id)) for place in found]
     return tab_page(visit, uuid, "network", "network", places=places, **paging)
 
 
 @router.get("/events", dependencies=[VIEWER])
-async def show_events(visit: Visiting, uuid: UUID, before: int | None = None) -> Response:
+async def show_events(visit: Looking, uuid: UUID, before: int | None = None) -> Response:
     """What happened to it."""
-    gateway = visit.gateway
-    gateway.mirror.machine(uuid)
-    stretch = await gateway.recent.page(gateway.client, before, _EVENTS, Wanted(machine=uuid))
+    visit.seen.mirror.machine(uuid)
+    stretch = await until(visit, before, _EVENTS, Wanted(machine=uuid))
     here = f"/machines/{uuid}/events"
     return tab_page(
         visit,
         uuid,
         "events",
         "events",
-        lines=lines_of(stretch.events, gateway.mirror),
+        lines=lines_of(stretch.events, visit.seen.mirror),
         first=here if before is not None else None,
         next=address(here, before=stretch.next) if stretch.next is not None else None,
     )
 
 
 def _revocation(visit: Visit, uuid: UUID) -> dict[str, Any] | None:
-    """How far its revocation has come, with few of those who have not said yet that they dropped its keys."""
+    """How far its revocation has come, with few of those who have not said yet that they dropped its keys; of the past
+    that is not recorded."""
     gateway = visit.gateway
-    identity = gateway.mirror.access.identity(uuid)
+    identity = visit.seen.mirror.access.identity(uuid)
     if identity is None or identity.revoked_at is None:
         return None
+    if visit.is_past:
+        return {"at": identity.revoked_at, "networks": []}
     found = revocation_of(gateway.mirror, gateway.presence, uuid, gateway.now())
     networks = [
         {

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from services.gateway.http.guard import VIEWER
 from services.gateway.http.path_views import PathViews
 from services.gateway.pages.handshakes import handshakes_of
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.machine import some_networks, tab_page
-from services.gateway.pages.page import PageRoute, Visit, Visiting, address
+from services.gateway.pages.page import PageRoute, Visit, address
 from services.gateway.pairs import LOOKED_AT, Pair, page, pairs_of
 from services.gateway.sightings import Candidate, candidates_of
 from services.gateway.ways import Kind
@@ -32,14 +33,14 @@ Search = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/endpoints", dependencies=[VIEWER])
-async def show_endpoints(visit: Visiting, uuid: UUID, start: int = 0) -> Response:
+async def show_endpoints(visit: Looking, uuid: UUID, start: int = 0) -> Response:
     """Where it may be reached, and who says so."""
-    gateway = visit.gateway
-    network_ids, paging = some_networks(visit, uuid, "endpoints", start)
+    seen = visit.seen
+    network_ids, paging = await some_networks(visit, uuid, "endpoints", start)
     places = []
     for network_id in network_ids:
-        network, record = gateway.mirror.network(network_id)
-        candidates = candidates_of(gateway.mirror, gateway.tracks.reach, network_id, uuid)
+        network, record = seen.mirror.network(network_id)
+        candidates = candidates_of(seen.mirror, seen.tracks.reach, network_id, uuid)
         places.append(
             {
                 "id": network_id,
@@ -53,11 +54,12 @@ async def show_endpoints(visit: Visiting, uuid: UUID, start: int = 0) -> Respons
 
 
 @router.get("/endpoints/{network_uuid}/seen", dependencies=[VIEWER])
-async def show_seen(visit: Visiting, uuid: UUID, network_uuid: UUID, endpoint: str, start: int = 0) -> Response:
+async def show_seen(visit: Looking, uuid: UUID, network_uuid: UUID, endpoint: str, start: int = 0) -> Response:
     """Everybody who reaches it at an endpoint, in a dialog."""
-    gateway, start = visit.gateway, max(0, start)
-    machine = gateway.mirror.machine(uuid)[1]
-    found = candidates_of(gateway.mirror, gateway.tracks.reach, network_uuid, uuid)
+    seen, start = visit.seen, max(0, start)
+    await seen.look_into([network_uuid])
+    machine = seen.mirror.machine(uuid)[1]
+    found = candidates_of(seen.mirror, seen.tracks.reach, network_uuid, uuid)
     candidate = next((each for each in found if each.endpoint == endpoint), None)
     seen_by = candidate.seen_by if candidate is not None else ()
     failed_for = candidate.failed_for if candidate is not None else ()
@@ -67,8 +69,8 @@ async def show_seen(visit: Visiting, uuid: UUID, network_uuid: UUID, endpoint: s
         "machine_seen.html",
         machine=machine,
         endpoint=endpoint,
-        seen=[(gateway.mirror.name_of(each.peer_id), each) for each in seen_by[start : start + _SEEING]],
-        failed=[(gateway.mirror.name_of(each.peer_id), each) for each in failed_for[start : start + _SEEING]],
+        seen=[(seen.mirror.name_of(each.peer_id), each) for each in seen_by[start : start + _SEEING]],
+        failed=[(seen.mirror.name_of(each.peer_id), each) for each in failed_for[start : start + _SEEING]],
         seen_total=len(seen_by),
         failed_total=len(failed_for),
         first=address(here, endpoint=endpoint) if start else None,
@@ -78,7 +80,7 @@ async def show_seen(visit: Visiting, uuid: UUID, network_uuid: UUID, endpoint: s
 
 @router.get("/peers", dependencies=[VIEWER])
 async def show_peers(
-    visit: Visiting,
+    visit: Looking,
     uuid: UUID,
     *,
     search: Search = "",
@@ -87,14 +89,15 @@ async def show_peers(
     after: str | None = None,
 ) -> Response:
     """How it reaches each of its peers."""
-    gateway = visit.gateway
-    mirror, network_ids = gateway.mirror, gateway.mirror.networks_of(uuid)
+    seen = visit.seen
+    mirror, network_ids = seen.mirror, seen.mirror.networks_of(uuid)
     mirror.machine(uuid)
     chosen = [item for item in network_ids if network in ("", str(item))]
+    await seen.look_into(chosen)
     wanted = next((each for each in _KINDS if each == kind), None)
     text = search.strip().lower()
-    found = page(_matching(visit, pairs_of(mirror, chosen, uuid, after), text), gateway.tracks.way, wanted, _PEERS)
-    views = PathViews(mirror, gateway.presence, gateway.now())
+    found = page(_matching(visit, pairs_of(mirror, chosen, uuid, after), text), seen.tracks.way, wanted, _PEERS)
+    views = PathViews(mirror, seen.presence, seen.now())
     here, query = f"/machines/{uuid}/peers", {"search": search.strip(), "kind": wanted, "network": network}
     return tab_page(
         visit,
@@ -115,7 +118,7 @@ async def show_peers(
 
 def _matching(visit: Visit, pairs: Iterator[Pair], search: str) -> Iterator[Pair]:
     """The pairs whose other machine has `search` in its hostname or mesh address."""
-    mirror = visit.gateway.mirror
+    mirror = visit.seen.mirror
     for pair in pairs:
         if search:
             peer_id = pair.other[1]
@@ -127,16 +130,16 @@ def _matching(visit: Visit, pairs: Iterator[Pair], search: str) -> Iterator[Pair
 
 def _counts(visit: Visit, uuid: UUID, network_ids: list[UUID], search: str) -> dict[str, int] | None:
     """How many of the peers that are looked for are reached in which way; None where there are too many to count."""
-    gateway = visit.gateway
-    if sum(len(gateway.mirror.network(item)[0].members) for item in network_ids) > LOOKED_AT:
+    seen = visit.seen
+    if sum(len(seen.mirror.network(item)[0].members) for item in network_ids) > LOOKED_AT:
         return None
-    pairs = _matching(visit, pairs_of(gateway.mirror, network_ids, uuid, None), search)
-    counted = Counter(gateway.tracks.kind(pair.network_id, uuid, pair.other[1]) for pair in pairs)
+    pairs = _matching(visit, pairs_of(seen.mirror, network_ids, uuid, None), search)
+    counted = Counter(seen.tracks.kind(pair.network_id, uuid, pair.other[1]) for pair in pairs)
     return {"total": counted.total()} | {kind: counted[kind] for kind in _KINDS}
 
 
 def _shown(visit: Visit, candidate: Candidate) -> dict[str, Any]:
-    name_of = visit.gateway.mirror.name_of
+    name_of = visit.seen.mirror.name_of
     return {
         "endpoint": candidate.endpoint,
         "kind": candidate.kind,

@@ -14,6 +14,7 @@ from events.records import RouteRecord, VipRecord
 from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.route_schemas import RouteChange, RouteCreate
 from services.gateway.http.routes import route_creation, route_update
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.machine import change_or_ask, tab_page
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address
 from services.gateway.queries import take
@@ -31,9 +32,9 @@ Flag = Annotated[bool, Form()]
 
 
 @router.get("", dependencies=[VIEWER])
-async def show_routes(visit: Visiting, uuid: UUID, after: str | None = None) -> Response:
+async def show_routes(visit: Looking, uuid: UUID, after: str | None = None) -> Response:
     """The routes that name it."""
-    known = visit.gateway.mirror.routing.routes
+    known = visit.seen.mirror.routing.routes
     page = take(find_items(known, _SORT, machine_id=uuid), _SORT, _PAGE, after)
     here = f"/machines/{uuid}/routes"
     return tab_page(
@@ -139,7 +140,7 @@ async def delete(visit: Visiting, uuid: UUID, route: UUID, command_id: CommandId
 
 def others_of(visit: Visit, record: RouteRecord | VipRecord, uuid: UUID) -> dict[str, Any]:
     """The other machines that a route or virtual IP names: the first of them by name, and how many more there are."""
-    name_of = visit.gateway.mirror.name_of
+    name_of = visit.seen.mirror.name_of
     others = [item for item in record.machine_ids if item != uuid]
     named = [(item, name_of(item) or str(item)) for item in others[:_NAMED]]
     return {"others": named, "more_others": len(others) - len(named)}

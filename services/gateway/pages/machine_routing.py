@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from services.gateway.http.bgp_views import BgpViews
 from services.gateway.http.guard import VIEWER
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.machine import some_networks, tab_page
-from services.gateway.pages.page import PageRoute, Visiting, address
+from services.gateway.pages.page import PageRoute, address
 from services.gateway.peerings import find_sessions, page_of_routes
 
 router = APIRouter(prefix="/machines/{uuid}", route_class=PageRoute, include_in_schema=False)
@@ -21,7 +22,7 @@ _ROUTES = 25
 
 @router.get("/routing", dependencies=[VIEWER])
 async def show_routing(
-    visit: Visiting,
+    visit: Looking,
     uuid: UUID,
     *,
     network: str = "",
@@ -30,15 +31,16 @@ async def show_routing(
     start: int = 0,
 ) -> Response:
     """Its speaker in each network, and of one of them the sessions and routes."""
-    gateway = visit.gateway
-    mirror, tracks = gateway.mirror, gateway.tracks
-    network_ids, paging = some_networks(visit, uuid, "routing", start)
-    views = BgpViews(mirror, tracks.bgp, gateway.presence, gateway.now())
+    seen = visit.seen
+    mirror, tracks = seen.mirror, seen.tracks
+    network_ids, paging = await some_networks(visit, uuid, "routing", start)
+    views = BgpViews(mirror, tracks.bgp, seen.presence, seen.now())
     speakers = [views.speaker(item, uuid, tracks.plan(item)) for item in network_ids]
     chosen = next((item for item in mirror.networks_of(uuid) if str(item) == network), None)
     chosen = chosen or next(iter(network_ids), None)
     if chosen is None:
         return tab_page(visit, uuid, "routing", speakers=[], chosen=None, **paging)
+    await seen.look_into([chosen])
     found, more_sessions = find_sessions(mirror, tracks.bgp, chosen, uuid, None, limit=_SESSIONS, after=sessions)
     known, total = tracks.bgp.routes(chosen, uuid)
     some, more_routes = page_of_routes(known, _ROUTES, routes)

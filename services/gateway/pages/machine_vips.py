@@ -18,6 +18,7 @@ from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.route_schemas import VipChange, VipCreate
 from services.gateway.http.route_views import vip_view
 from services.gateway.http.vips import vip_creation, vip_update
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.machine import change_or_ask, tab_page
 from services.gateway.pages.machine_routes import at_field, others_of, require_as_seen
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address
@@ -68,9 +69,10 @@ Filled = Annotated[VipForm, Form()]
 
 
 @router.get("", dependencies=[VIEWER])
-async def show_vips(visit: Visiting, uuid: UUID, after: str | None = None) -> Response:
+async def show_vips(visit: Looking, uuid: UUID, after: str | None = None) -> Response:
     """The virtual IPs that name it."""
-    known = visit.gateway.mirror.routing.vips
+    known = visit.seen.mirror.routing.vips
+    await visit.seen.look_into(visit.seen.mirror.networks_of(uuid))
     page = take(find_items(known, _SORT, machine_id=uuid), _SORT, _PAGE, after)
     here = f"/machines/{uuid}/vips"
     health, announced = _reported(visit, uuid)
@@ -175,7 +177,7 @@ async def delete(visit: Visiting, uuid: UUID, vip: UUID, command_id: CommandId) 
 
 def _reported(visit: Visit, uuid: UUID) -> tuple[dict[UUID, VipHealth], dict[IPv4Network, list[str]]]:
     """What the machine reports of its virtual IPs' health, and in which networks it announces what."""
-    mirror, bgp = visit.gateway.mirror, visit.gateway.tracks.bgp
+    mirror, bgp = visit.seen.mirror, visit.seen.tracks.bgp
     health: dict[UUID, VipHealth] = {}
     announced: dict[IPv4Network, list[str]] = {}
     for network_id in mirror.networks_of(uuid):

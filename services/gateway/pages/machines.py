@@ -18,8 +18,10 @@ from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.views import machine_view
 from services.gateway.naming import count
 from services.gateway.pages.enrolling import usable_tokens
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.queries import find_machines, networks_by_name, take
+from services.gateway.seen import Seen
 
 router = APIRouter(prefix="/machines", route_class=PageRoute, include_in_schema=False)
 
@@ -47,7 +49,7 @@ class MachineFilter(BaseModel):
         """Whether some machines may be left out."""
         return bool(self.search.strip() or self.network or self.status)
 
-    def at(self, **other: object) -> str:
+    def to(self, **other: object) -> str:
         """Where the list is as this filter says, but for `other`; from the first page on."""
         said = self.model_dump(exclude_defaults=True, exclude={"after"}) | other
         if said.get("sort") == "hostname":
@@ -56,12 +58,11 @@ class MachineFilter(BaseModel):
 
 
 @router.get("", dependencies=[VIEWER])
-async def list_machines(visit: Visiting, query: Annotated[MachineFilter, Query()]) -> Response:
+async def list_machines(visit: Looking, query: Annotated[MachineFilter, Query()]) -> Response:
     """All machines."""
-    gateway, now = visit.gateway, visit.gateway.now()
-    mirror, presence = gateway.mirror, gateway.presence
+    mirror, presence, now = visit.seen.mirror, visit.seen.presence, visit.seen.now()
     search = query.search.strip() or None
-    rows = find_machines(mirror, query.sort, network_id=query.network, search=search, keep=_keeping(gateway, query))
+    rows = find_machines(mirror, query.sort, network_id=query.network, search=search, keep=_keeping(visit.seen, query))
     page = take(rows, query.sort, PAGE, query.after)
     response = visit.page(
         "machines.html",
@@ -71,11 +72,11 @@ async def list_machines(visit: Visiting, query: Annotated[MachineFilter, Query()
         found=page.total,
         known=len(mirror.by_hostname.rows),
         online=presence.online_count(now),
-        tokens=len(usable_tokens(gateway)),
-        first=query.at() if query.after else None,
-        next=query.at(after=page.next) if page.next else None,
+        tokens=len(usable_tokens(visit.gateway)),
+        first=query.to() if query.after else None,
+        next=query.to(after=page.next) if page.next else None,
     )
-    response.headers["HX-Replace-Url"] = query.at(after=query.after)
+    response.headers["HX-Replace-Url"] = visit.keep(query.to(after=query.after))
     return response
 
 
@@ -141,12 +142,12 @@ def _said(gateway: Gateway, network_id: UUID, outcome: Outcome) -> str:
     return f"{count(len(outcome.assignments), 'machine')} are in {network}."
 
 
-def _keeping(gateway: Gateway, query: MachineFilter) -> Callable[[UUID], bool] | None:
-    """Which machines have the state that is asked for."""
+def _keeping(seen: Seen, query: MachineFilter) -> Callable[[UUID], bool] | None:
+    """Which machines have the state that is asked for. Of the past it is not recorded who was online."""
     if query.status == "revoked":
-        revoked = {each.machine_id for each in gateway.mirror.access.identities() if each.revoked_at is not None}
+        revoked = {each.machine_id for each in seen.mirror.access.identities() if each.revoked_at is not None}
         return revoked.__contains__
-    if query.status:
-        online = gateway.presence.online(gateway.now())
+    if query.status and seen.presence.is_recorded:
+        online = seen.presence.online(seen.now())
         return lambda machine_id: (machine_id in online) == (query.status == "online")
     return None

@@ -251,7 +251,7 @@ def line_of(sights: Sights, way: Way, places: Mapping[UUID, Place], box: Box) ->
         label=f"{way.rtt:,} ms" if way.rtt is not None else "",
         at=at,
         is_lost=way.kind == "none"
-        and not all(sights.machines[each].is_online for each in (way.machine_id, way.peer_id)),
+        and any(sights.machines[each].is_online is False for each in (way.machine_id, way.peer_id)),
     )
 
 

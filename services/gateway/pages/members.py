@@ -18,6 +18,7 @@ from events.commands import AssignMachine, AssignMachines, Outcome, UnassignMach
 from events.errors import InvalidInputError, NotFoundError, WireloomError
 from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.naming import count, listed, machine_name
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.network import form_status, head_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
 from services.gateway.queries import find_machines, take
@@ -57,7 +58,8 @@ class Member:
     uuid: UUID
     hostname: str
     address: IPv4Address | None
-    is_online: bool
+    is_online: bool | None
+    """None where it is not recorded."""
     last_seen: datetime | None
     has_key: bool = True
     paths: Summary | None = None
@@ -69,14 +71,15 @@ class Member:
 
 @router.get("/machines", dependencies=[VIEWER])
 async def list_members(
-    visit: Visiting, uuid: UUID, search: str = "", state: State = "", after: str | None = None
+    visit: Looking, uuid: UUID, search: str = "", state: State = "", after: str | None = None
 ) -> Response:
     """The machines of a network."""
-    gateway, path, now = visit.gateway, f"/networks/{uuid}/machines", visit.gateway.now()
+    seen, path = visit.seen, f"/networks/{uuid}/machines"
     head = head_of(visit, uuid, "machines")
-    members = gateway.mirror.network(uuid)[0].members
-    online = gateway.presence.online(now) & members.keys()
-    searched = find_machines(gateway.mirror, _SORT, network_id=uuid, search=search.strip() or None)
+    members = seen.mirror.network(uuid)[0].members
+    online = seen.presence.online(seen.now()) & members.keys()
+    state = state if seen.presence.is_recorded else ""
+    searched = find_machines(seen.mirror, _SORT, network_id=uuid, search=search.strip() or None)
     rows = [row for row in searched if not state or (row[1] in online) == (state == "online")]
     page = take(rows, _SORT, max(_LEAST, min(_PAGE, _WAYS // max(1, len(members)))), after)
     counted = len(page.ids) * len(members) <= _WAYS
@@ -85,7 +88,7 @@ async def list_members(
         **head,
         members=[member_of(visit, uuid, each, with_paths=counted) for each in page.ids],
         counted=counted,
-        reflectors=gateway.tracks.plan(uuid).reflectors,
+        reflectors=seen.tracks.plan(uuid).reflectors,
         search=search,
         state=state,
         total=page.total,
@@ -233,20 +236,20 @@ def _assign_page(
 
 def member_of(visit: Visit, network_id: UUID, machine_id: UUID, *, with_paths: bool = False) -> Member:
     """A machine as the lists of a network show it, also one that is not in it."""
-    gateway = visit.gateway
-    network, _ = gateway.mirror.network(network_id)
-    machine, record = gateway.mirror.machine(machine_id)
-    name_of, mine = gateway.mirror.name_of, network.members.get(machine_id)
+    seen = visit.seen
+    network, _ = seen.mirror.network(network_id)
+    machine, record = seen.mirror.machine(machine_id)
+    name_of, mine = seen.mirror.name_of, network.members.get(machine_id)
     paths = None
     if with_paths:
-        kinds = gateway.tracks.kinds(network_id, machine_id, network.members)
-        paths = summary(kinds, partial(gateway.tracks.way, network_id, machine_id))
+        kinds = seen.tracks.kinds(network_id, machine_id, network.members)
+        paths = summary(kinds, partial(seen.tracks.way, network_id, machine_id))
     return Member(
         uuid=machine_id,
         hostname=record.hostname,
         address=mine.address if mine is not None else None,
-        is_online=gateway.presence.is_online(machine_id, gateway.now()),
-        last_seen=gateway.presence.last_seen_at(machine_id),
+        is_online=seen.presence.told(machine_id, seen.now()),
+        last_seen=seen.presence.last_seen_at(machine_id),
         has_key=machine_id in network.peers,
         paths=paths,
         through=tuple(

@@ -17,13 +17,15 @@ from events.cidr import capacity
 from events.commands import RenameNetwork, SetDefaultNetwork, SetRouteReflectorMode
 from events.errors import WireloomError
 from services.gateway.http.bgp_views import BgpViews
-from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.views import network_view
+from services.gateway.mirror import Network
 from services.gateway.naming import listed, machine_name
-from services.gateway.pages.events import newest
+from services.gateway.pages.events import newest, until
 from services.gateway.pages.lines import lines_of
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.page import PageRoute, Visit, Visiting, address, fault_of
+from services.gateway.seen import Seen
 from services.gateway.tally import Concern, concerns, tally
 from services.gateway.wanted import Wanted
 
@@ -50,36 +52,36 @@ class Troubled:
 
 
 @router.get("", dependencies=[VIEWER])
-async def overview(visit: Visiting, uuid: UUID) -> Response:
+async def overview(visit: Looking, uuid: UUID) -> Response:
     """How a network is."""
-    gateway, head = visit.gateway, head_of(visit, uuid, "overview")
-    network, record = gateway.mirror.network(uuid)
+    seen, head = visit.seen, head_of(visit, uuid, "overview")
+    network, record = seen.mirror.network(uuid)
     members = [machine_id for _, machine_id in network.by_address.rows]
-    online = gateway.presence.online(gateway.now()) & network.members.keys()
-    paths = tally(members, online, partial(gateway.tracks.kind, uuid))
-    worries = concerns(members, online, network.peers, paths, partial(_bgp_failure, gateway, uuid))
+    online = _online(seen, network)
+    paths = tally(members, online, partial(seen.tracks.kind, uuid))
+    worries = concerns(members, online, network.peers, paths, partial(_bgp_failure, seen, uuid))
     return visit.page(
         "network_overview.html",
         **head,
         paths=paths,
         online_count=len(online),
         capacity=capacity(record.network_cidr),
-        bgp=bgp_views(gateway).network(uuid, gateway.tracks.plan(uuid)),
-        troubled=[_troubled(gateway, uuid, each) for each in worries[:_CONCERNS]],
+        bgp=bgp_views(seen).network(uuid, seen.tracks.plan(uuid)),
+        troubled=[_troubled(seen, uuid, each) for each in worries[:_CONCERNS]],
         troubled_count=len(worries),
-        lines=await newest(gateway, _RECENT, network=uuid),
+        lines=await newest(visit, _RECENT, network=uuid),
     )
 
 
 @router.get("/events", dependencies=[VIEWER])
-async def list_events(visit: Visiting, uuid: UUID, before: int | None = None) -> Response:
+async def list_events(visit: Looking, uuid: UUID, before: int | None = None) -> Response:
     """What happened in a network, newest first."""
-    gateway, path = visit.gateway, f"/networks/{uuid}/events"
-    stretch = await gateway.recent.page(gateway.client, before, _EVENTS, Wanted(network=uuid))
+    path = f"/networks/{uuid}/events"
+    stretch = await until(visit, before, _EVENTS, Wanted(network=uuid))
     return visit.page(
         "network_events.html",
         **head_of(visit, uuid, "events"),
-        lines=lines_of(stretch.events, gateway.mirror),
+        lines=lines_of(stretch.events, visit.seen.mirror),
         first=path if before is not None else None,
         next=address(path, before=stretch.next) if stretch.next else None,
     )
@@ -134,13 +136,13 @@ async def set_reflector_mode(
 
 def head_of(visit: Visit, network_id: UUID, tab: str) -> dict[str, Any]:
     """What `network_head.html` needs. Raises `NotFoundError`."""
-    gateway = visit.gateway
-    return {"network": network_view(gateway.mirror, network_id, gateway.tracks.plan(network_id)), "tab": tab}
+    seen = visit.seen
+    return {"network": network_view(seen.mirror, network_id, seen.tracks.plan(network_id)), "tab": tab}
 
 
-def bgp_views(gateway: Gateway) -> BgpViews:
-    """How BGP is now."""
-    return BgpViews(gateway.mirror, gateway.tracks.bgp, gateway.presence, gateway.now())
+def bgp_views(seen: Seen) -> BgpViews:
+    """How BGP is, or was."""
+    return BgpViews(seen.mirror, seen.tracks.bgp, seen.presence, seen.now())
 
 
 def form_status(status: int) -> int:
@@ -165,19 +167,26 @@ def _is_default(record: Any) -> bool:
     return record is not None and record.is_default
 
 
-def _bgp_failure(gateway: Gateway, network_id: UUID, machine_id: UUID) -> str | None:
-    said = gateway.tracks.bgp.speaker(network_id, machine_id)
+def _online(seen: Seen, network: Network) -> frozenset[UUID]:
+    """Its machines that are online; of the past, where that is not recorded, all: nobody is then called offline."""
+    if not seen.presence.is_recorded:
+        return frozenset(network.members)
+    return seen.presence.online(seen.now()) & network.members.keys()
+
+
+def _bgp_failure(seen: Seen, network_id: UUID, machine_id: UUID) -> str | None:
+    said = seen.tracks.bgp.speaker(network_id, machine_id)
     return said.reason if said is not None and said.state == "failed" else None
 
 
-def _troubled(gateway: Gateway, network_id: UUID, concern: Concern) -> Troubled:
-    member = gateway.mirror.network(network_id)[0].members.get(concern.machine_id)
-    name_of = gateway.mirror.name_of
+def _troubled(seen: Seen, network_id: UUID, concern: Concern) -> Troubled:
+    member = seen.mirror.network(network_id)[0].members.get(concern.machine_id)
+    name_of = seen.mirror.name_of
     return Troubled(
         uuid=concern.machine_id,
         hostname=machine_name(concern.machine_id, name_of),
         address=member.address if member is not None else None,
         concern=concern,
         peers=listed([machine_name(peer, name_of) for peer in concern.peers]),
-        last_seen=gateway.presence.last_seen_at(concern.machine_id),
+        last_seen=seen.presence.last_seen_at(concern.machine_id),
     )

@@ -20,6 +20,7 @@ from services.gateway.http.policy_schemas import RoutePolicy
 from services.gateway.http.route_views import policy_view
 from services.gateway.mirror import Mirror
 from services.gateway.naming import listed, machine_name
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.members import CANDIDATES, Chosen, Search, member_of
 from services.gateway.pages.network import bgp_views, form_status, head_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of
@@ -43,14 +44,14 @@ class Applied:
 
 
 @router.get("/bgp", dependencies=[VIEWER])
-async def show(visit: Visiting, uuid: UUID, state: str = "", after: str | None = None) -> Response:
+async def show(visit: Looking, uuid: UUID, state: str = "", after: str | None = None) -> Response:
     """How a network's machines speak BGP."""
-    gateway, path, head = visit.gateway, f"/networks/{uuid}/bgp", head_of(visit, uuid, "bgp")
+    seen, path, head = visit.seen, f"/networks/{uuid}/bgp", head_of(visit, uuid, "bgp")
     if state and state not in _STATES:
         raise InvalidInputError(f"A session is never {state}.", hint=f"States are {', '.join(_STATES)}.", field="state")
-    mirror, bgp = gateway.mirror, gateway.tracks.bgp
+    mirror, bgp = seen.mirror, seen.tracks.bgp
     found, following = find_sessions(mirror, bgp, uuid, None, state or None, limit=_PAGE, after=after)
-    views, plan = bgp_views(gateway), gateway.tracks.plan(uuid)
+    views, plan = bgp_views(seen), seen.tracks.plan(uuid)
     pinned = mirror.network(uuid)[1].reflectors
     return visit.page(
         "network_bgp.html",

@@ -18,6 +18,7 @@ from services.gateway.mirror import Mirror
 from services.gateway.naming import count
 from services.gateway.pages import cidr_hints
 from services.gateway.pages.cidr_hints import CidrHint
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.network_ends import End, end_of
 from services.gateway.pages.page import Fault, PageRoute, Visit, Visiting, address, fault_of, shown_at
 from services.gateway.queries import find_networks, take
@@ -58,14 +59,14 @@ class Deletion(BaseModel):
 
 
 @router.get("", dependencies=[VIEWER])
-async def list_networks(visit: Visiting, search: str = "", sort: Sort = "name", after: str | None = None) -> Response:
+async def list_networks(visit: Looking, search: str = "", sort: Sort = "name", after: str | None = None) -> Response:
     """All mesh networks."""
-    mirror = visit.gateway.mirror
+    mirror = visit.seen.mirror
     page = take(find_networks(mirror, sort, search=search.strip() or None), sort, _PAGE, after)
     shown = {"search": search, "sort": None if sort == "name" else sort}
     return visit.page(
         "networks.html",
-        networks=[network_view(mirror, each, visit.gateway.tracks.plan(each)) for each in page.ids],
+        networks=[network_view(mirror, each, visit.seen.tracks.plan(each)) for each in page.ids],
         search=search,
         sort=sort,
         sorted_by={column: _sorted_by(column, sort, search) for column in ("name", "network_cidr", "machine_count")},

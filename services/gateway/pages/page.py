@@ -27,11 +27,16 @@ from events.commands import Command, Outcome
 from events.errors import ForbiddenError, InternalError, InvalidInputError, UnauthenticatedError, WireloomError
 from events.fields import AccountRole
 from services.gateway.authority import includes
+from services.gateway.http.as_of import AT, timeless
 from services.gateway.http.changes import VISIBLE_WITHIN, Change, Gateway, gateway_of
 from services.gateway.http.guard import COOKIE, CSRF_HEADER, Caller, GuardedRoute, caller_of, csrf_token
 from services.gateway.http.problems import field_name, without_secrets
 from services.gateway.invalid import invalid
-from services.gateway.pages.rendering import render
+from services.gateway.pages.keeping import keep_moment, with_moment
+from services.gateway.pages.rendering import how_long_ago, render
+from services.gateway.pages.timeline import Timeline, in_full
+from services.gateway.past import Past
+from services.gateway.seen import Seen
 
 SIGN_IN = "/sign-in"
 OPEN_CSRF = secrets.token_hex()
@@ -67,6 +72,22 @@ class Visit:
     caller: Caller
     began: float = field(default_factory=time.time)
     """When, in seconds since 1970: what has changed since, the page may not show."""
+    past: Past | None = None
+    """The moment that the page is of; None for the present."""
+    at: str = ""
+    """That moment, as addresses have it."""
+    timeline: Timeline | None = None
+    """Where one can go from there; None where the page shows none."""
+
+    @property
+    def seen(self) -> Seen:
+        """What pages are made of: the mesh as it is, or as it was."""
+        return self.gateway if self.past is None else self.past
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the page is of a moment that is past: then it does not follow what happens, and offers no change."""
+        return self.past is not None
 
     @property
     def csrf(self) -> str:
@@ -80,12 +101,40 @@ class Visit:
         return self.may("operator")
 
     def may(self, role: AccountRole) -> bool:
-        """Whether who looks may do what takes this role."""
-        return includes(self.caller.role, role)
+        """Whether who looks may do what takes this role. The past nobody can change."""
+        return not self.is_past and includes(self.caller.role, role)
 
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        """A page, or a part of one: what the template makes of `context`, `visit`, `now` and a new `command_id`."""
-        return respond(render(template, visit=self, now=self.gateway.now(), command_id=uuid4(), **context), status)
+        """A page, or a part of one: what the template makes of `context`, `visit`, `now` and a new `command_id`. Its
+        links lead to the same moment."""
+        html = render(template, visit=self, now=self.seen.now(), command_id=uuid4(), **context)
+        return respond(keep_moment(html, self.at) if self.is_past else html, status)
+
+    def keep(self, location: str) -> str:
+        """An address, at the moment that the page is of."""
+        return with_moment(location, self.at) if self.is_past else location
+
+    @property
+    def as_of(self) -> str:
+        """The moment that the page is of, in words."""
+        return in_full(self.past.time) if self.past is not None and self.past.position else "the beginning"
+
+    @property
+    def age(self) -> str:
+        """How long ago that was."""
+        if self.past is None or not self.past.position:
+            return ""
+        return how_long_ago((self.gateway.now() - self.past.time).total_seconds())
+
+    @property
+    def of_now(self) -> str:
+        """Where the same page is in the present."""
+        given = [(name, value) for name, value in self.request.query_params.multi_items() if name != AT]
+        return self.request.url.path + (f"?{urlencode(given)}" if given else "")
+
+    def of(self, at: str) -> str:
+        """Where the same page is at another moment."""
+        return with_moment(self.of_now, at)
 
     def go(self, location: str, notice: str = "") -> Response:
         """Have our script go to another page (the same one: load it anew), and say something there."""
@@ -114,7 +163,10 @@ class Visit:
 
 
 def visit_of(request: Request, gateway: Annotated[Gateway, Depends(gateway_of)]) -> Visit:
-    """The visit that a request is; only for routes that need a role."""
+    """The visit that a request is; only for routes that need a role. Raises `InvalidInputError` for one of the past:
+    see `looking` for the pages that can be of a moment."""
+    if AT in request.query_params:
+        raise timeless(request.method, request.scope["route"].name, ())
     return Visit(request, gateway, caller_of(request))
 
 
@@ -166,7 +218,9 @@ def refuse(request: Request, fault: Fault) -> Response:
     if "hx-request" in request.headers and request.headers.get("hx-target") != _REFRESHED:
         text = f"{fault.detail} {fault.hint}".strip()
         return respond("", fault.status, {"HX-Reswap": "none", "X-Notice": quote(text), "X-Notice-Kind": "error"})
-    return respond(render("fault.html", fault=fault, visit=_visit_at(request)), fault.status)
+    visit = _visit_at(request)
+    html = render("fault.html", fault=fault, visit=visit, back=request.url.path if AT in request.query_params else "")
+    return respond(keep_moment(html, visit.at) if visit is not None and visit.is_past else html, fault.status)
 
 
 def show_faults(app: FastAPI) -> None:
@@ -185,6 +239,9 @@ def show_faults(app: FastAPI) -> None:
 
 def _visit_at(request: Request) -> Visit | None:
     """The visit that came to nothing; None where nobody knows who looks."""
+    known: Visit | None = getattr(request.state, "visit", None)
+    if known is not None:
+        return known
     caller: Caller | None = getattr(request.state, "caller", None)
     return None if caller is None else Visit(request, request.app.state.gateway, caller)
 

@@ -61,7 +61,7 @@ def found(report: LinkReport, who: str, whom: str) -> str:
 
 def better(path: PathExplanation, ports: Mapping[UUID, int]) -> tuple[str, ...]:
     """What would make it better, as far as reports tell. `ports`: the UDP ports of the two ends, where known."""
-    offline = [each for each in (path.machine, path.peer) if not each.is_online]
+    offline = [each for each in (path.machine, path.peer) if each.is_online is False]
     if path.kind == "direct":
         return ()
     if offline:
@@ -115,7 +115,7 @@ def _come_back(offline: list[PathMachine]) -> str:
 
 def _offline(path: Path) -> str:
     """Which end is offline, in words; empty for none."""
-    offline = [each.hostname for each in (path.machine, path.peer) if not each.is_online]
+    offline = [each.hostname for each in (path.machine, path.peer) if each.is_online is False]
     return f"{' and '.join(offline)} {'is' if len(offline) == 1 else 'are'} offline" if offline else ""
 
 

@@ -19,8 +19,9 @@ from services.gateway.http.path_views import PathViews
 from services.gateway.http.views import network_view
 from services.gateway.pages import path_words
 from services.gateway.pages.arrangement import arranged, kept, written
+from services.gateway.pages.looking import Looking
 from services.gateway.pages.map import KINDS, WHOLE, WORDS, Picture, Sights, counted, whole
-from services.gateway.pages.page import PageRoute, Visit, Visiting, address
+from services.gateway.pages.page import PageRoute, Visit, address
 from services.gateway.pages.star import sectors, star
 from services.gateway.pairs import page, pairs_of, require_pair
 from services.gateway.queries import find_machines
@@ -79,9 +80,9 @@ class Wanted(BaseModel):
 
 
 @router.get("/map", dependencies=[VIEWER])
-async def show_map(visit: Visiting, uuid: UUID, wanted: Annotated[Wanted, Query()]) -> Response:
+async def show_map(visit: Looking, uuid: UUID, wanted: Annotated[Wanted, Query()]) -> Response:
     """The machines and paths of a network, or one machine's paths, as a picture and a table."""
-    mirror, tracks, kind = visit.gateway.mirror, visit.gateway.tracks, wanted.kind
+    mirror, tracks, kind = visit.seen.mirror, visit.seen.tracks, wanted.kind
     seen = _see(visit, uuid, wanted)
     table = page(pairs_of(mirror, [uuid], seen.chosen, wanted.after), tracks.way, kind, _PAGE)
     at = partial(address, f"/networks/{uuid}/map")
@@ -89,6 +90,7 @@ async def show_map(visit: Visiting, uuid: UUID, wanted: Annotated[Wanted, Query(
     picture, order = _drawn(seen, kind, visit.request.headers.get(_REMEMBERED, ""))
     return visit.page(
         "map.html",
+        tab="map",
         network=network_view(mirror, uuid, tracks.plan(uuid)),
         seen=seen,
         picture=picture,
@@ -107,37 +109,37 @@ async def show_map(visit: Visiting, uuid: UUID, wanted: Annotated[Wanted, Query(
 
 
 @router.get("/paths/{machine_uuid}/{peer_uuid}", dependencies=[VIEWER])
-async def explain(visit: Visiting, uuid: UUID, machine_uuid: UUID, peer_uuid: UUID, *, part: bool = False) -> Response:
+async def explain(visit: Looking, uuid: UUID, machine_uuid: UUID, peer_uuid: UUID, *, part: bool = False) -> Response:
     """Why a path is as it is: a page, a dialog where our script wants one, or what changes in that."""
-    gateway = visit.gateway
-    require_pair(gateway.mirror, uuid, machine_uuid, peer_uuid)
-    way = gateway.tracks.way(uuid, machine_uuid, peer_uuid)
-    views = PathViews(gateway.mirror, gateway.presence, gateway.now())
+    shown = visit.seen
+    require_pair(shown.mirror, uuid, machine_uuid, peer_uuid)
+    way = shown.tracks.way(uuid, machine_uuid, peer_uuid)
+    views = PathViews(shown.mirror, shown.presence, shown.now())
     path = views.explanation(way)
-    peers = gateway.mirror.network(uuid)[0].peers
+    peers = shown.mirror.network(uuid)[0].peers
     ports = {each: peers[each].listen_port for each in (machine_uuid, peer_uuid) if each in peers}
     is_dialog = visit.request.headers.get("hx-target") == "dialogs"
     return visit.page(
         "path_part.html" if part else "path_dialog.html" if is_dialog else "path.html",
         part_only=part,
-        network=network_view(gateway.mirror, uuid, gateway.tracks.plan(uuid)),
+        network=network_view(shown.mirror, uuid, shown.tracks.plan(uuid)),
         path=path,
         hops=[_hops(visit, views, way, each) for each in (way.ways or ((),))] if way.kind != "none" else [],
         words=path_words,
-        last_seen=gateway.presence.last_seen_at,
-        better=path_words.better(path, ports),
+        last_seen=shown.presence.last_seen_at,
+        better=() if visit.is_past else path_words.better(path, ports),
         kind_words=WORDS,
     )
 
 
 def _see(visit: Visit, network_id: UUID, wanted: Wanted) -> Seen:
-    mirror, gateway = visit.gateway.mirror, visit.gateway
+    mirror, shown = visit.seen.mirror, visit.seen
     network, _ = mirror.network(network_id)
     rows = tuple(each for _, each in network.by_address.rows)
     is_whole = len(rows) <= WHOLE
     chosen = wanted.machine if wanted.machine in network.members else None
     if chosen is None and not is_whole:
-        online = gateway.presence.online(gateway.now())
+        online = shown.presence.online(shown.now())
         chosen = next((each for each in rows if each in online), rows[0])
     pairs = pairs_of(mirror, [network_id], None if is_whole else chosen, None)
     search = wanted.search.strip()
@@ -146,11 +148,11 @@ def _see(visit: Visit, network_id: UUID, wanted: Wanted) -> Seen:
         network_id=network_id,
         members=rows,
         addresses={each: int(member.address) for each, member in network.members.items()},
-        reflectors=gateway.tracks.plan(network_id).reflectors,
-        views=PathViews(mirror, gateway.presence, gateway.now()),
+        reflectors=shown.tracks.plan(network_id).reflectors,
+        views=PathViews(mirror, shown.presence, shown.now()),
         is_whole=is_whole,
         chosen=chosen,
-        ways=[gateway.tracks.way(network_id, pair.one[1], pair.other[1]) for pair in pairs],
+        ways=[shown.tracks.way(network_id, pair.one[1], pair.other[1]) for pair in pairs],
         found=[each for _, each in found],
     )
 
@@ -174,6 +176,6 @@ def _drawn(seen: Seen, kind: Kind | None, remembered: str) -> tuple[Picture | No
 def _hops(visit: Visit, views: PathViews, way: Way, via: Iterable[UUID]) -> list[Hop]:
     """The machines of a way, with the round trips between them, where those are known."""
     stops = [way.machine_id, *via, way.peer_id]
-    links = [visit.gateway.tracks.way(way.network_id, one, other) for one, other in pairwise(stops)]
+    links = [visit.seen.tracks.way(way.network_id, one, other) for one, other in pairwise(stops)]
     trips = [link.rtt if link.kind == "direct" else None for link in links]
     return [Hop(views.machine(way.network_id, each), rtt) for each, rtt in zip(stops, [*trips, None], strict=True)]

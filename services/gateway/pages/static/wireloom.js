@@ -27,7 +27,7 @@ let again = false;
 
 // What a page wants to be told again when it is brought up to date, as the order in which a map shows machines.
 function remembered() {
-  const text = document.querySelector("main [data-remembered]")?.dataset.remembered;
+  const text = arrangement ?? document.querySelector("main [data-remembered]")?.dataset.remembered;
   return text ? { "X-Remembered": text } : {};
 }
 
@@ -81,8 +81,10 @@ async function refresh() {
       document.title = fresh.title;
       const focused = document.querySelector("main").contains(document.activeElement);
       const stayWhereOneReads = readingPlace();
+      const before = drawn();
       Idiomorph.morph(document.querySelector("main"), main, keeping);
       stayWhereOneReads();
+      pointOut(before);
       if (focused && document.activeElement === body) {
         document.querySelector("main").focus(); // What had the focus is gone.
       }
@@ -100,7 +102,10 @@ async function refresh() {
     }
   } finally {
     refreshing = null;
-    if (again) {
+    if (moved) {
+      moved = again = false;
+      refresh();
+    } else if (again) {
       again = false;
       soon(REST * took);
     }
@@ -161,6 +166,10 @@ function topics() {
 
 function follow() {
   const wanted = topics();
+  if (!wanted && "asOf" in document.querySelector("main").dataset) {
+    unfollow(); // What is past changes no more.
+    delete body.dataset.live;
+  }
   if (!wanted || document.hidden || (source && wanted.split(" ").every((topic) => followed.has(topic)))) {
     return;
   }
@@ -263,8 +272,10 @@ document.addEventListener("htmx:sendError", () => notice("The control plane does
 const STEPS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
 
 function retime() {
+  const then = document.querySelector("main").dataset.asOf;
+  const now = then === undefined ? Date.now() : Date.parse(then); // What is past is told as of then.
   for (const time of document.querySelectorAll("time[data-ago]")) {
-    const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    const seconds = (now - Date.parse(time.dateTime)) / 1000;
     const step = STEPS.find(([, size]) => seconds >= size);
     if (seconds < 30 * 86400) {
       const count = step ? Math.floor(seconds / step[1]) : 0;
@@ -275,7 +286,7 @@ function retime() {
     }
   }
   for (const time of document.querySelectorAll("time[data-left]")) {
-    const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
+    const seconds = (Date.parse(time.dateTime) - now) / 1000;
     const [unit, size] = STEPS.find(([, size]) => seconds >= size) ?? ["second", 1];
     const count = Math.max(1, Math.round(seconds / size));
     const text = seconds <= 0 ? time.dataset.left : `${count} ${unit}${count === 1 ? "" : "s"}`;
@@ -385,6 +396,7 @@ document.addEventListener("input", (event) => event.target.removeAttribute("aria
 // Choosing many: how many are chosen, and what can be done with them.
 function settle() {
   scrolling();
+  setTrack();
   for (const form of document.querySelectorAll("form[data-chooses]")) {
     const boxes = [...form.querySelectorAll("input[type=checkbox][name=chosen]:enabled")];
     const chosen = boxes.filter((box) => box.checked).length;
@@ -431,6 +443,117 @@ document.addEventListener("change", (event) => {
   }
   settle();
 });
+
+// -- the time machine: the page goes to another moment, and stays the page that it is
+
+let moved = false; // while a page came, another moment was asked for
+let arrangement = null; // how a map showed machines before one went through time: it shows them so from then on
+let sliding = 0;
+let playing = 0;
+const DWELL = 1400; // milliseconds for which each moment is shown while one watches
+
+function goTo(address) {
+  arrangement ??= document.querySelector("main [data-remembered]")?.dataset.remembered ?? null;
+  history.replaceState(history.state, "", address);
+  document.querySelector("main").setAttribute("aria-busy", "true");
+  clearTimeout(timer);
+  timer = 0;
+  if (refreshing) {
+    moved = true;
+    refreshing.abort();
+  } else {
+    refresh();
+  }
+}
+
+function stops() {
+  return [...document.querySelectorAll("#time-strip a")];
+}
+
+function setTrack() {
+  const range = document.getElementById("time-range");
+  if (range && !sliding) {
+    range.value = range.dataset.here;
+  }
+}
+
+document.addEventListener("input", (event) => {
+  if (event.target.id === "time-range") {
+    const stop = stops()[event.target.value];
+    const text = stop.querySelector("title").textContent;
+    event.target.setAttribute("aria-valuetext", text);
+    document.getElementById("time-told").textContent = text;
+    clearTimeout(sliding);
+    sliding = setTimeout(() => {
+      sliding = 0;
+      goTo(stop.getAttribute("href"));
+    }, 140);
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-moves]");
+  if (link && event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey) {
+    event.preventDefault();
+    if (event.isTrusted) {
+      play(false);
+    }
+    goTo(link.getAttribute("href"));
+  } else if (event.target.closest("[data-plays]")) {
+    play(!playing);
+  }
+});
+
+function play(on) {
+  clearTimeout(playing);
+  playing = 0;
+  const button = document.querySelector("[data-plays]");
+  button?.setAttribute("aria-pressed", on ? "true" : "false");
+  if (on && button) {
+    const all = stops();
+    const isNow = all.length > 0 && all.at(-1).classList.contains("time-here");
+    playing = setTimeout(step, DWELL);
+    if (isNow) {
+      goTo(all[0].getAttribute("href"));
+    }
+  }
+}
+
+function step() {
+  const next = document.querySelector("a#time-next");
+  playing = setTimeout(step, DWELL);
+  if (refreshing) {
+    return; // Who waits for a page sees it before the next.
+  }
+  if (next) {
+    goTo(next.getAttribute("href"));
+  } else {
+    play(false);
+  }
+}
+
+// What is drawn, so that what another moment changes in it can be pointed out.
+function drawn() {
+  const kinds = [...document.querySelectorAll(".map-line")].map((line) => [line.id, kindOf(line)]);
+  const spots = [...document.querySelectorAll(".map-spot")].map((spot) => [spot.id, ""]);
+  return new Map([...kinds, ...spots]);
+}
+
+function kindOf(line) {
+  return ["map-direct", "map-transit", "map-none", "map-unknown"].find((kind) => line.classList.contains(kind));
+}
+
+function pointOut(before) {
+  if (before.size === 0) {
+    return;
+  }
+  for (const line of document.querySelectorAll(".map-line")) {
+    line.classList.toggle("map-changed", before.get(line.id) !== kindOf(line));
+  }
+  for (const spot of document.querySelectorAll(".map-spot")) {
+    spot.classList.toggle("map-came", !before.has(spot.id));
+  }
+}
 
 // Where the tabs do not all fit, the one that is open is in view.
 document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
