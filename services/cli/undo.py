@@ -52,8 +52,7 @@ def undo(
         if not undone and not dry_run:
             session.say("It is undone, but the gateway does not show it yet: look with wireloom log")
         elif undone:
-            session.say(f"Undone, by command {undone['command_id']}.")
-            session.say(f"To take that back: wireloom undo {undone['log_sequence']}" if undone["changed"] else "")
+            session.say(_done(session, undone))
         if as_json:
             session.json(undone)
 
@@ -98,6 +97,14 @@ def _show_plan(session: Session, found: Json) -> None:
     if found["undo"]["events"]:
         session.say("is taken back by:")
         session.table(_sentences(("", event["text"]) for event in found["undo"]["events"]))
+
+
+def _done(session: Session, undone: Json) -> str:
+    text = f"Undone, by command {undone['command_id']}."
+    if not undone["changed"]:
+        return "There was nothing to take back."
+    back = session.api.get(f"{_COMMANDS}/{undone['command_id']}", position=undone["log_sequence"])["undo"]
+    return f"{text} To take that back: wireloom undo {undone['log_sequence']}" if back["possible"] else text
 
 
 def _sentences(rows: Iterable[tuple[str, str]]) -> Table:

@@ -132,6 +132,9 @@ class Targets:
             case "token":
                 account = (await self.make("account"))["uuid"]
                 return {"uuid": await self.uuid("tokens", {"account_uuid": account, "name": self.name()})}
+            case "command":
+                made = await self.admin.post(f"{API}/mesh-networks", json=self.network_body())
+                return {"command_id": made.headers["x-command-id"]}
         return {}
 
 
@@ -151,12 +154,19 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("GET", "/metrics"): Case(200),
         ("GET", f"{API}/events"): Case(200),
         ("GET", f"{API}/events/stream"): Case(200),
+        ("GET", f"{API}/log/checkpoints"): Case(200),
+        ("POST", f"{API}/log/checkpoints"): Case(200),
+        ("POST", f"{API}/log/verification"): Case(200),
+        ("GET", f"{API}/ledger"): Case(200),
+        **{("GET", f"{API}/why/{what}"): Case(422) for what in ("peer", "path", "address", "route")},
         ("GET", f"{API}/keys"): Case(200),
         ("GET", names): Case(200),
         ("POST", names): Case(201, body=targets.network_body),
         ("GET", f"{names}/{{uuid}}"): Case(200, "network"),
         ("PATCH", f"{names}/{{uuid}}"): Case(200, "network", lambda: {"is_default": True}),
         ("DELETE", f"{names}/{{uuid}}"): Case(204, "network"),
+        ("GET", f"{API}/commands/{{command_id}}"): Case(200, "command"),
+        ("POST", f"{API}/commands/{{command_id}}/undo"): Case(200, "command"),
         ("GET", f"{names}/{{uuid}}/machines"): Case(200, "network"),
         ("POST", f"{names}/{{uuid}}/machines"): Case(201, "network", lambda: {"machine_uuid": machine}),
         ("POST", f"{names}/{{uuid}}/machines/batch"): Case(201, "network", lambda: {"machine_uuids": [machine]}),
@@ -242,7 +252,7 @@ async def test_every_route_by_every_role(plane: SecuredPlane) -> None:
                 allowed.append((*request, case.status))
             else:
                 refusals.append(request)
-        assert len(refusals) == {None: 64, "viewer": 33, "operator": 6, "admin": 0}[role]
+        assert len(refusals) == {None: 66, "viewer": 34, "operator": 6, "admin": 0}[role]
         before = await plane.position()
         for method, place, body in refusals:
             if role is None:

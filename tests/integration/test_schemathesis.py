@@ -45,6 +45,8 @@ LAST = (
 )  # fmt: skip
 """What takes away what others ask about, in an order in which it can."""
 
+_PREFIX = {"prefix": "10.20.0.0/16"}
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -66,6 +68,8 @@ class Surroundings:
     """The parameters of paths, by their beginnings."""
     bodies: dict[str, Any]
     """Bodies that are good, by operation: few names and ranges that are made up are."""
+    queries: dict[str, dict[str, Any]]
+    """Queries that are good, by operation: few machines that are made up are there."""
     other_token: str
     """For signing out with."""
 
@@ -90,12 +94,14 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
     await answer_hints(plane, enrolled, UUID(network), UUID(joining))
     account = (await made("accounts", name="ann", role="viewer"))["uuid"]
     token = (await made("tokens", name="robot", account_uuid=account))["uuid"]
+    undoable = await admin.post(f"{API}/mesh-networks", json={"name": "undoable", "network_cidr": "10.99.0.0/24"})
     known = {
         f"{API}/mesh-networks": {"uuid": network, "machine_uuid": joining, "peer_uuid": machine},
         f"{API}/machines": {"uuid": machine, "network_uuid": network},
         f"{API}/accounts": {"uuid": account},
         f"{API}/tokens": {"uuid": token},
         f"{API}/bootstrap-tokens": {"uuid": (await made("bootstrap-tokens"))["uuid"]},
+        f"{API}/commands": {"command_id": undoable.headers["x-command-id"]},
         f"{API}/routes": {"uuid": (await made("routes", name="lan", prefixes=["10.20.0.0/16"]))["uuid"]},
         f"{API}/vips": {"uuid": (await made("vips", name="web", address="203.0.113.10"))["uuid"]},
         f"{API}/route-policies": {"uuid": (await made("route-policies", name="edge", direction="import"))["uuid"]},
@@ -120,7 +126,9 @@ async def furnished(plane: SecuredPlane) -> Surroundings:
         "pin_reflectors": {"machine_uuids": []},
         "give_bus_credentials": {"public_key": generate("user").public},
     }
-    return Surroundings(plane, known, bodies, (await made("tokens", name="other"))["token"])
+    pair = {"machine": machine, "peer": joining}
+    queries = {"why_peer": pair, "why_path": pair, "why_address": {"machine": machine}, "why_route": _PREFIX}
+    return Surroundings(plane, known, bodies, queries, (await made("tokens", name="other"))["token"])
 
 
 async def answer_hints(plane: SecuredPlane, machine: Machine, network_id: UUID, peer_id: UUID) -> None:
@@ -152,6 +160,7 @@ def test_every_answer_is_one_that_the_document_names(surroundings: Surroundings)
         there = next((k for start, k in surroundings.known.items() if operation.path.startswith(f"{start}/{{")), None)
         good = {"path_parameters": there} if there else {}
         good |= {"body": surroundings.bodies[name]} if name in surroundings.bodies else {}
+        good |= {"query": surroundings.queries[name]} if name in surroundings.queries else {}
         fitting = [operation.as_strategy(**good), operation.as_strategy()] if good else [operation.as_strategy()]
         token = surroundings.other_token if name == SIGNING_OUT else plane.admin_token
         shown = {"Authorization": f"Bearer {token}"}

@@ -105,13 +105,17 @@ class Given:
 class World:
     """One allocator, and what may happen to a few networks, machines and other things."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, populated: bool = True) -> None:
         self.chance = random.Random(seed)
         self.recorder = PositionedRecorder()
         self.allocator = MemoryAllocator(self.recorder, POPOAggregateRecorder())
         self._topology, self.shelf = Topology(), Shelf()
         self._machine_ids: list[UUID] = []
         self.given: list[Given] = []
+        if populated:
+            self._populate()
+
+    def _populate(self) -> None:
         for number, cidr in enumerate(("172.16.0.0/29", "10.9.0.0/29")):
             network_id = _new(self)
             self.give(CreateNetwork, is_watched=False, network_id=network_id, name=NAMES[number], network_cidr=cidr)
