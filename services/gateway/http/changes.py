@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from events.commands import Actor, Command, Outcome
-from events.errors import InvalidInputError, UnavailableError, WireloomError
+from events.errors import UnavailableError, WireloomError
 from events.identity import Identity
 from services.gateway.admission import Admission
 from services.gateway.commander import Commander
@@ -237,10 +237,8 @@ Making = Annotated[Change, Depends(change_of)]
 """For what does more than its commands say: it cannot be tried."""
 
 
-def change_or_trial_of(request: Request, change: Making, dry_run: DryRunFlag = False) -> Change:
-    """The change that a request asks for, or asks about. Raises `InvalidInputError` where it says both."""
-    if len(request.query_params.getlist(DRY_RUN)) > 1:
-        raise InvalidInputError(f"The parameter {DRY_RUN} was given twice.", hint="Give it once.", field=DRY_RUN)
+def change_or_trial_of(change: Making, dry_run: DryRunFlag = False) -> Change:
+    """The change that a request asks for, or asks about."""
     return replace(change, trial=Trial(change.gateway)) if dry_run else change
 
 
