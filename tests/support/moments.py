@@ -48,18 +48,24 @@ class Moment:
 class Tale:
     """A history and what machines report meanwhile, both growing."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, members: int | None = None) -> None:
+        """`members` are in its network from the beginning; None for some."""
         self.history = History(seed)
         self.links: list[Entry] = []
         self.sessions: list[tuple[int, BgpEvent]] = []
         self.plans: dict[UUID, BgpPlan] = {}
         self._random = random.Random(seed)
         self._sequence = 0
-        home = self.history.create_network()
-        for number in range(self._random.choice((3, 4, 5, 11))):
-            machine = self.history.register_machine(f"m-{number}")
-            self.history.assign(home, machine)
-            self.history.announce(home, machine)
+        self.home = self.history.create_network()
+        for number in range(self._random.choice((3, 4, 5, 11)) if members is None else members):
+            self.join_to(self.home, f"m-{number}")
+
+    def join_to(self, network_id: UUID, hostname: str) -> UUID:
+        """A new machine in a network, which has announced its key."""
+        machine_id = self.history.register_machine(hostname)
+        self.history.assign(network_id, machine_id)
+        self.history.announce(network_id, machine_id)
+        return machine_id
 
     def step(self) -> None:
         """Something happens: an event, or a report."""
