@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import allocation, bgp, commands, join, pages, paths, replay
+from benchmarks import allocation, bgp, commands, join, pages, past, paths, replay
 from benchmarks.result import Result, show, write
 
 BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Result]]]] = {
     "paths": paths.run,
     "bgp": bgp.run,
     "pages": pages.run,
+    "past": past.run,
 }
 OUTPUT = Path("build/bench.json")
 

@@ -6,14 +6,18 @@ import base64
 import binascii
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints
 
 from events.errors import InvalidNameError
 from events.trust.keys import check_public
+
+T = TypeVar("T")
 
 NAME_MAX = 63
 HOSTNAME_MAX = 253
@@ -93,6 +97,29 @@ def _check_public_key(key: str) -> str:
     return key
 
 
+def _known_address(value: Any) -> Any:
+    return _or_itself(_address, value)
+
+
+def _known_cidr(value: Any) -> Any:
+    return _or_itself(_cidr, value)
+
+
+def _or_itself(read: Callable[[str], T], value: Any) -> Any:
+    """What text says; the text itself where nobody can read it, for whom that concerns to say so."""
+    if type(value) is not str:
+        return value
+    try:
+        return read(value)
+    except ValueError:
+        return value
+
+
+# The same few stand in very many events and records, and to read one takes long.
+_address = lru_cache(maxsize=50_000)(IPv4Address)
+_cidr = lru_cache(maxsize=5_000)(IPv4Network)
+
+
 def _check_text(value: Any) -> Any:
     if not isinstance(value, str | IPv4Address):
         raise ValueError("an address is written as text, for example 172.16.0.7")
@@ -169,8 +196,8 @@ TransitMode = Literal["auto", "always", "never"]
 TokenUse = Literal["api", "session"]
 """What an API token is for: a program or the command line, or a browser."""
 
-Address = IPv4Address
+Address = Annotated[IPv4Address, BeforeValidator(_known_address)]
 GivenAddress = Annotated[IPv4Address, BeforeValidator(_check_text)]
 """An address as somebody gives it: text, for a number would be taken as one too."""
 
-Cidr = IPv4Network
+Cidr = Annotated[IPv4Network, BeforeValidator(_known_cidr)]

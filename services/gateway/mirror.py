@@ -24,6 +24,7 @@ from events.records import (
 )
 from events.state import decode_record
 from events.subjects import (
+    as_uuid,
     machine_info,
     machine_membership,
     network_announcement,
@@ -50,6 +51,8 @@ class Network:
         self.members: dict[UUID, MembershipRecord] = {}
         self.peers: dict[UUID, PeerRecord] = {}
         self.by_address = Ordered()
+        self.membership_times: dict[UUID, datetime] = {}
+        """Of each machine the time of the record of its membership, also where that says that it left."""
         self.updated_at = _LONG_AGO
 
     @property
@@ -102,6 +105,8 @@ class Mirror:
                     self._machine(as_uuid(scope_id), record)
                 case "machine", ["network", network]:
                     self._membership(as_uuid(scope_id), as_uuid(network), record)
+                case "machine", ["routing"] if as_uuid(scope_id) in self.machines:
+                    self._touch(as_uuid(scope_id))
         self.position = max(self.position, record.cause)
         return record
 
@@ -282,8 +287,20 @@ class Mirror:
         for network_id in machine.peer_times:
             self.networks[network_id].peers.pop(machine_id, None)
         own = self._scope_of_machine(machine_id)
-        own.drop(subject for subject in own.subjects() if subject != machine_info(machine_id))
+        gone = [subject for subject in own.subjects() if subject != machine_info(machine_id)]
+        own.drop(gone)
+        for network in [self.networks.get(as_uuid(each.rpartition(".")[2])) for each in gone if ".network." in each]:
+            if network is not None:
+                self._forget_membership(network, machine_id)
         del self.machines[machine_id]
+
+    def _forget_membership(self, network: Network, machine_id: UUID) -> None:
+        """No record of a membership stands any more: what a network is said to be newest from is another."""
+        if network.membership_times.pop(machine_id, _LONG_AGO) == network.updated_at and network.record is not None:
+            own = self._scopes[scope("network", network.record.network_id)]
+            standing = (own.held(subject) for subject in own.subjects() if _is_newest_from(subject))
+            times = [held.time for held in standing if held is not None]
+            network.updated_at = max(times + list(network.membership_times.values()))
 
     def _membership(self, machine_id: UUID, network_id: UUID, record: Record) -> None:
         if self._was_deleted(network_id):
@@ -293,15 +310,27 @@ class Mirror:
         machine = self.machines.setdefault(machine_id, Machine())
         network = self.networks.setdefault(network_id, Network())
         network.updated_at = max(network.updated_at, record.time)
+        network.membership_times[machine_id] = record.time
         if isinstance(record.body, MembershipRecord):
             network.members[machine_id] = record.body
             network.by_address.put(machine_id, int(record.body.address))
-            machine.networks[network_id] = None
+            self._join(machine, record.body)
         else:
             self.cutoffs.note(machine_id, record.time, record.cause)
             machine.networks.pop(network_id, None)
             self._leave(network_id, machine_id)
         self._touch(machine_id)
+
+    def _join(self, machine: Machine, membership: MembershipRecord) -> None:
+        """Keep a machine's networks in the order it joined them, also where a record was written again since."""
+
+        def joined(network_id: UUID) -> tuple[datetime, UUID]:
+            return self.networks[network_id].members[membership.machine_id].assigned_at, network_id
+
+        machine.networks[membership.network_id] = None
+        others = [joined(network_id) for network_id in list(machine.networks)[-2:]]
+        if others != sorted(others):
+            machine.networks = dict.fromkeys(sorted(machine.networks, key=joined))
 
     def _leave(self, network_id: UUID, machine_id: UUID) -> None:
         network = self.networks[network_id]
@@ -320,3 +349,8 @@ class Mirror:
 def sortable(moment: datetime) -> str:
     """A time as text that sorts as the times do."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _is_newest_from(subject: str) -> bool:
+    """Whether a record in a network's scope is about the network itself or a peer."""
+    return subject.endswith(".info") or ".peer." in subject

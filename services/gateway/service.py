@@ -22,6 +22,7 @@ from events.commands import Command
 from events.ending import end
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
+from events.memory import collect_rarely
 from events.trust.permissions import Role
 from services.gateway.acknowledging import Acknowledging
 from services.gateway.admission import Admission
@@ -56,6 +57,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listening: Callable[[in
     Raises `InvalidInputError` for an identity or certificate that cannot be used, and `UnavailableError` if the bus
     does not answer at the start, its connection is closed for good, or the port is taken.
     """
+    collect_rarely()
     identity = Identity(settings.identity) if settings.identity else None
     with listener(settings.host, settings.port) as listening_socket:
         async with AsyncExitStack() as stack:

@@ -28,7 +28,7 @@ from events.records import (
     SubjectRecord,
     VipRecord,
 )
-from events.subjects import access, machine_membership, machine_routing, scope, scope_of
+from events.subjects import access, as_uuid, machine_membership, machine_routing, scope, scope_of
 from services.topology.access import Account
 from services.topology.core import Topology
 from services.topology.derived import all_announcements, all_memberships, all_peers, all_policies
@@ -134,15 +134,15 @@ class _Restorer:
     def _take_tombstone(self, subject: str) -> None:
         match subject.split("."):
             case _, "network", network_id, "peer", _:
-                self._peers[UUID(network_id)].append(None)
+                self._peers[as_uuid(network_id)].append(None)
             case _, "network", network_id, "announcement", _:
-                self._announced[UUID(network_id)] += []
+                self._announced[as_uuid(network_id)] += []
             case _, "network", network_id, "policy", _:
-                self._policed[UUID(network_id)] += []
+                self._policed[as_uuid(network_id)] += []
             case _, "machine", machine_id, "network", network_id:
-                self._memberships[UUID(machine_id)][UUID(network_id)] = None
+                self._memberships[as_uuid(machine_id)][as_uuid(network_id)] = None
             case _, "machine", machine_id, "routing":
-                self._duties[UUID(machine_id)] = None
+                self._duties[as_uuid(machine_id)] = None
 
     def _join_members(self) -> list[str]:
         due = []

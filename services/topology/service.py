@@ -22,6 +22,7 @@ from events.ending import end, finish
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
+from events.memory import collect_rarely
 from events.state import StateDump
 from events.subjects import BGP, CHECKPOINTS, LOG, PATHS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
@@ -60,6 +61,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     `InternalError` where the log or STATE are not in order, and `IdentityError` where a key is missing or damaged:
     restarting is always safe.
     """
+    collect_rarely()
     reconnected = asyncio.Event()
     identity = Identity(settings.identity) if settings.identity else None
     credentials = identity.credentials("topology") if identity else None
