@@ -19,6 +19,7 @@ SINCE_HEADER = "X-Wireloom-Reports-Since"
 _WHY = {
     "show_tunnels": "handshakes and traffic are asked of the machine's agent, and nobody writes them down",
     "show_revocation": "machines tell what they have dropped while they run, and nobody writes it down",
+    "show_diff": "it compares two moments",
     "list_events": "events are listed by their own times",
     "follow_events": "events are listed by their own times",
 }
@@ -34,6 +35,7 @@ _WHY_TAGGED = {
 }
 
 _HINTS = {
+    "show_diff": "Give `from`, and `to`.",
     "list_events": "Give `since` and `until`, or `before` a position.",
     "follow_events": "Give `since`, or `after` a position.",
 }
