@@ -10,7 +10,7 @@ from uuid import UUID
 from events.client import Entry
 from events.peering import BgpPlan
 from events.records import BgpEvent, LinkState, ReachEvent, Record, SessionState
-from events.routing import SessionKind
+from events.routing import PlanStage, SessionKind
 from events.state import decode_record, encode_record
 from events.subjects import bgp_plan, reach
 from events.transit import RTT_STEPS
@@ -86,7 +86,7 @@ class Tale:
             case "plan" if members:
                 network, _ = self._random.choice(members)
                 chosen = self._random.sample(sorted(self.history.networks[network]), 1)
-                stage = self._random.choice(("mesh", "switching", "reflectors"))
+                stage: PlanStage = self._random.choice(("mesh", "switching", "reflectors"))
                 self.plans[network] = BgpPlan() if stage == "mesh" else BgpPlan(stage, frozenset(chosen))
             case _:
                 self.history.step()

@@ -136,7 +136,12 @@ def test_an_address_that_went_from_one_machine_to_another(story: Story) -> None:
         ("address", "db has 10.0.0.2 in office, before 10.0.0.1"),
         ("address", "gw has 10.0.0.1 in office, before 10.0.0.2"),
     ]
-    swapped = only(story.since(lambda s: (s.history.unassign(s.home, s.web), s.join("nas"))), "address")
+
+    def replace(story: Story) -> None:
+        story.history.unassign(story.home, story.web)
+        story.join("nas")
+
+    swapped = only(story.since(replace), "address")
     assert [change.text for change in swapped] == ["10.0.0.3 in office is nas's, before web's"]
 
 
