@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from pydantic import Field
 
 from events.fields import AccountRole, Moment
-from services.gateway.http.dry_run_schemas import DryRunEvent
 from services.gateway.http.schemas import DRY_RUN_TEXT, Event, Given, Position, View
 
 _POSITION_TEXT = "The log position of one of its events, where it is known: then the log is not looked through."
@@ -25,12 +25,22 @@ class UndoQuery(CommandQuery):
     dry_run: bool = Field(False, description=DRY_RUN_TEXT)
 
 
+class UndoEvent(View):
+    """An event that would take back what a command did."""
+
+    kind: str = Field(examples=["network.machines_unassigned"])
+    network_uuids: tuple[UUID, ...]
+    machine_uuids: tuple[UUID, ...]
+    text: str = Field(description="In words.", examples=["unassigned db-1 from office-mesh"])
+    data: dict[str, Any] = Field(description="The fields of this kind of event.")
+
+
 class UndoAnswer(View):
     """Whether a command can be undone now."""
 
     possible: bool
     role: AccountRole = Field(description="The role that it takes.")
-    events: tuple[DryRunEvent, ...] = Field((), description="The events that would be written.")
+    events: tuple[UndoEvent, ...] = Field((), description="The events that would be written.")
     detail: str | None = Field(
         None,
         description="Why it is not possible.",

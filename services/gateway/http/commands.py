@@ -10,18 +10,26 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.commands import Actor, Undo
+from events.domain import DomainEvent
 from events.errors import ConflictError, NotFoundError
 from events.log import LoggedEvent
 from services.gateway import history
 from services.gateway.authority import require, role_to_undo
 from services.gateway.deeds import events_of
 from services.gateway.http.changes import Change, Changing, Gateway, Served, json_response
-from services.gateway.http.command_schemas import CommandQuery, CommandView, UndoAnswer, UndoneView, UndoQuery
+from services.gateway.http.command_schemas import (
+    CommandQuery,
+    CommandView,
+    UndoAnswer,
+    UndoEvent,
+    UndoneView,
+    UndoQuery,
+)
 from services.gateway.http.documents import changing, reading
-from services.gateway.http.dry_runs import event_told
 from services.gateway.http.events import event_view
 from services.gateway.http.guard import OPERATOR, VIEWER, Calling, GuardedRoute
 from services.gateway.naming import NameOf
+from services.gateway.words import fields_of, in_words, machines_of, networks_of
 
 COMMANDS = "/api/v1/commands"
 
@@ -61,7 +69,7 @@ async def undo_command(
     gateway = change.gateway
     events = await events_of(gateway.client, command_id, query.position)
     require(caller, role_to_undo(logged.event for logged in events))
-    outcome = await change.give(_undo(events, change.command_id, change.actor))
+    outcome = await change.give(undo_of(events, change.command_id, change.actor))
     done: Sequence[LoggedEvent] = ()
     if change.trial is None and outcome.changed:
         done = await events_of(gateway.client, outcome.command_id, outcome.sequence)
@@ -83,7 +91,8 @@ def _location(change: Change, sequence: int, has_events: bool) -> str:
     return f"{COMMANDS}/{change.command_id}?position={sequence}" if has_events else "/api/v1/events"
 
 
-def _undo(events: Sequence[LoggedEvent], command_id: UUID, actor: Actor) -> Undo:
+def undo_of(events: Sequence[LoggedEvent], command_id: UUID, actor: Actor) -> Undo:
+    """The command that undoes the one that had these events."""
     return Undo(
         command_id=command_id,
         actor=actor,
@@ -96,10 +105,20 @@ def _undo(events: Sequence[LoggedEvent], command_id: UUID, actor: Actor) -> Undo
 async def _undo_now(gateway: Gateway, events: Sequence[LoggedEvent], name_of: NameOf) -> UndoAnswer:
     """What the allocator says to undoing the command now. Raises `UnavailableError`."""
     role = role_to_undo(logged.event for logged in events)
-    answer = await gateway.commander.preview([_undo(events, uuid4(), events[0].event.actor)])
+    answer = await gateway.commander.preview([undo_of(events, uuid4(), events[0].event.actor)])
     preview = answer.commands[0]
     try:
         preview.done()
     except (ConflictError, NotFoundError) as error:
         return UndoAnswer(possible=False, role=role, detail=error.detail, hint=error.hint)
-    return UndoAnswer(possible=True, role=role, events=tuple(event_told(each, name_of) for each in preview.decoded()))
+    return UndoAnswer(possible=True, role=role, events=tuple(_undo_event(each, name_of) for each in preview.decoded()))
+
+
+def _undo_event(event: DomainEvent, name_of: NameOf) -> UndoEvent:
+    return UndoEvent(
+        kind=event.kind,
+        network_uuids=networks_of(event),
+        machine_uuids=machines_of(event),
+        text=in_words(event, name_of),
+        data=fields_of(event),
+    )

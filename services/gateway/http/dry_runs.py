@@ -82,7 +82,7 @@ class Trial:
         return DryRun(
             position=self._answer.position,
             commands=commands,
-            events=tuple(event_told(event, name_of) for event in events),
+            events=tuple(_event(event, name_of) for event in events),
             later=aftermath(events, then, self._is_online),
             effects=changes_view(effects),
         )
@@ -122,8 +122,7 @@ def _command(command: Command, preview: Preview) -> DryRunCommand:
     )
 
 
-def event_told(event: DomainEvent, name_of: NameOf) -> DryRunEvent:
-    """An event that would be written as the API's object."""
+def _event(event: DomainEvent, name_of: NameOf) -> DryRunEvent:
     return DryRunEvent(
         kind=event.kind,
         actor=event.actor,
