@@ -97,7 +97,7 @@ async def last(
     """
     looked_at, width, top = 0, BATCH, until
     while top >= first and looked_at < most:
-        bottom = max(first, top - width + 1)
+        bottom, before = max(first, top - width + 1), looked_at
         found: LoggedEvent | None = None
         async with aclosing(history(client, aggregate_id, bottom - 1, top, keep)) as parts:
             async for part in parts:
@@ -107,5 +107,5 @@ async def last(
             return Last(found, True)
         top = bottom - 1
         # What is rare in the log is found in few steps, what is not stays within bounds.
-        width = min(width * _WIDER, max(BATCH, most))
+        width = width * _WIDER if looked_at - before < BATCH else width
     return Last(None, top < first)

@@ -158,9 +158,14 @@ class Roll:
             if position < self.asked.at:
                 return False
             self._trim()
-        elif not self.more:
+        elif not self.more and not (self._open and self._is_one_alone):
             return False
         return all(self.is_held(self._found[place]) for place in self._open.values())
+
+    @property
+    def _is_one_alone(self) -> bool:
+        """Whether nobody else can come to have it while somebody has it."""
+        return self.asked.address is not None or self.asked.machine_id is not None
 
     def _begin(self, logged: LoggedEvent, event: MachinesAssigned) -> None:
         for index, (machine_id, address) in enumerate((each.machine_id, each.address) for each in event.assignments):

@@ -19,12 +19,12 @@ from uuid import UUID
 import orjson
 from nats.aio.client import Client
 
-from events import log
 from events.aggregates import history
 from events.client import Entry
 from events.domain import REGISTRY_ID, MachineDeleted, MachineRegistered, MachineRenamed
 from events.errors import InvalidInputError, NotFoundError
 from events.log import LoggedEvent
+from events.subjects import machine_membership
 from services.gateway.ledger import Asked, Holding, Life, Place, Roll, lives_of
 from services.gateway.mirror import Mirror
 from services.gateway.wanted import kind_of
@@ -72,16 +72,19 @@ async def read_page(
     list made, `UnavailableError` and `UnreadableEventError`.
     """
     begin, place = _read(after) if after is not None else (0, (0, -1))
-    end = await log.last_sequence(client)
+    end = mirror.position
     lives = lives_of(await _all(client, REGISTRY_ID, end))
     first, last = await _life_of(client, asked.machine_id, end) if asked.machine_id is not None else (1, end)
     if network_id is not None and network_id not in lives:
         raise NotFoundError(f"There never was a mesh network {network_id}.", hint="List the mesh networks there are.")
+    been_in = _been_in(mirror, asked.machine_id)
     found: list[Holding] = []
     following: str | None = None
     for item, life in sorted(lives.items(), key=lambda pair: pair[1].created.sequence):
         created = life.created.sequence
         if created < begin or network_id not in (None, item) or created > last or not asked.concerns(life):
+            continue
+        if been_in is not None and life.deleted is None and item not in been_in:
             continue
         if len(found) == limit:
             following = _write(created, (0, -1))
@@ -117,6 +120,13 @@ def _is_held_in(mirror: Mirror) -> Callable[[Holding], bool]:
         return member is not None and member.assigned_at == holding.began.event.time
 
     return is_held
+
+
+def _been_in(mirror: Mirror, machine_id: UUID | None) -> set[UUID] | None:
+    """The networks that there are and that a machine is or was in; None where that is not known."""
+    if machine_id is None or not mirror.has_machine(machine_id):
+        return None
+    return {item for item in mirror.networks if mirror.record(machine_membership(machine_id, item)) is not None}
 
 
 async def _life_of(client: Client, machine_id: UUID, end: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Collection
 from ipaddress import IPv4Address
 from uuid import UUID
 
@@ -26,7 +27,9 @@ def logged(history: History) -> list[LoggedEvent]:
     return [LoggedEvent(place, event, digest_of(event)) for place, event in enumerate(history.events, 1)]
 
 
-def holdings(events: list[LoggedEvent], asked: Asked, limit: int = 10_000) -> list[Holding]:
+def holdings(
+    events: list[LoggedEvent], asked: Asked, limit: int = 10_000, held: Collection[Holding] = ()
+) -> list[Holding]:
     """All that is asked for, page by page."""
     found: list[Holding] = []
     lives = lives_of(each for each in events if each.event.originator_id == REGISTRY_ID)
@@ -35,7 +38,7 @@ def holdings(events: list[LoggedEvent], asked: Asked, limit: int = 10_000) -> li
             continue
         after, more = (0, -1), True
         while more:
-            roll = Roll(network_id, asked, limit, after)
+            roll = Roll(network_id, asked, limit, after, lambda holding: holding in held)
             for each in events:
                 if each.event.originator_id == network_id:
                     roll.take(each)
@@ -98,10 +101,12 @@ def test_pages_and_filters_tell_the_same(seed: int, steps: int, limit: int) -> N
         then = holdings(events, Asked(at=position), limit)
         assert held_at(then, position) == held_at(found, position)
         assert set(then) <= set(found)
+    held = [each for each in found if each.ended is None]
+    assert holdings(events, Asked(), limit, held) == found
     for one in found[:3]:
-        by_address = holdings(events, Asked(address=one.address), limit)
+        by_address = holdings(events, Asked(address=one.address), limit, held)
         assert by_address == [each for each in found if each.address == one.address]
-        by_machine = holdings(events, Asked(machine_id=one.machine_id), limit)
+        by_machine = holdings(events, Asked(machine_id=one.machine_id), limit, held)
         assert by_machine == [each for each in found if each.machine_id == one.machine_id]
 
 

@@ -27,7 +27,7 @@ from services.gateway.ledger import lives_of
 from services.gateway.wanted import kind_of
 from services.gateway.why.known import Answer, At, Found, Known, LastOf, Need, Networks, Taken, Timed
 
-LOOKED_AT = 20_000
+LOOKED_AT = 10_000
 """At most so many of an aggregate's events are looked through for one that is needed."""
 
 _ROUNDS = 12
@@ -58,11 +58,8 @@ async def _find(client: Client, need: Need) -> Answer:
             return Found(read_entry(entry) if entry is not None and entry.sequence == position else None)
         case Timed():
             return Found(await _timed(client, need))
-        case LastOf(aggregate_id, until, first=first):
-            answer = await last(
-                client, aggregate_id, until, _keeps(need.kinds, need.mention), need.matches, first=first, most=LOOKED_AT
-            )
-            return Found(*answer)
+        case LastOf():
+            return await _last(client, need)
         case Networks(until):
             events: list[LoggedEvent] = []
             async with aclosing(history(client, REGISTRY_ID, 0, until)) as parts:
@@ -71,6 +68,19 @@ async def _find(client: Client, need: Need) -> Answer:
             return lives_of(events)
         case Taken():
             return await _taken(client, need)
+
+
+async def _last(client: Client, need: LastOf) -> Found:
+    """Where it lies too far back, what is found soon after `first` instead: most machines announce once, when they were
+    assigned. Whether it is the last is not known then."""
+    keep = _keeps(need.kinds, need.mention)
+    answer = await last(client, need.aggregate_id, need.until, keep, need.matches, first=need.first, most=LOOKED_AT)
+    if answer.event is not None or answer.is_whole or need.first == 1:
+        return Found(*answer)
+    async with aclosing(history(client, need.aggregate_id, need.first - 1, need.until, keep)) as parts:
+        async for part in parts:
+            return Found(part.events[-1] if part.events else None, is_whole=False)
+    return Found(is_whole=False)
 
 
 async def _timed(client: Client, need: Timed) -> LoggedEvent | None:

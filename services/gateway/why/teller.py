@@ -220,7 +220,18 @@ class Teller:
             return (self.event(cause),) if cause is not None else ()
         assigned = self.assigned(network_id, machine_id)
         first = assigned.sequence if assigned is not None else 1
-        return self.last(LastOf(network_id, until, (MembershipRegistered.kind,), str(machine_id), first))
+        found = self.known.last(LastOf(network_id, until, (MembershipRegistered.kind,), str(machine_id), first))
+        if found.event is not None and (found.is_whole or self._is_announced(found.event.event)):
+            return (self.event(found.event),)
+        return () if found.is_whole else (self.too_far(),)
+
+    def _is_announced(self, event: DomainEvent) -> bool:
+        """Whether a machine's record says what it announced with this event."""
+        if not isinstance(event, MembershipRegistered):
+            return False
+        peer = self.mirror.networks[event.network_id].peers.get(event.machine_id)
+        said = (event.public_key, event.listen_port, event.endpoints)
+        return peer is not None and said == (peer.public_key, peer.listen_port, peer.endpoints)
 
     def creation(self, network_id: UUID, record: NetworkRecord) -> tuple[Step, ...]:
         """The event that created a network."""
