@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -9,13 +10,16 @@ from fastapi import APIRouter, Query
 from starlette.responses import RedirectResponse, Response
 
 from events import log
+from events.domain import NetworkDeleted
 from events.errors import NotFoundError
+from events.log import LoggedEvent
 from services.gateway import history
+from services.gateway.authority import role_to_undo
 from services.gateway.history import Stretch
 from services.gateway.http.guard import VIEWER
 from services.gateway.pages.effects import Before, effect_of
 from services.gateway.pages.kinds import GROUPS, NAMES
-from services.gateway.pages.lines import Line, days_of, lines_of
+from services.gateway.pages.lines import Line, Thing, days_of, lines_of
 from services.gateway.pages.log_filters import Asked, Filters, is_plain, name_in, read, written
 from services.gateway.pages.page import PageRoute, Visit, Visiting
 from services.gateway.queries import find_machines, find_networks
@@ -100,9 +104,18 @@ async def show_event(visit: Visiting, sequence: int) -> Response:
         event=event,
         line=lines_of(here, gateway.mirror)[0],
         together=lines_of(together, gateway.mirror),
+        undo_role=role_to_undo(each.event for each in together),
+        then=_then(here[0], lines_of(here, gateway.mirror)[0]),
         kind=NAMES[event.kind],
         effect=effect_of(event, before, everywhere, gateway.mirror),
     )
+
+
+def _then(logged: LoggedEvent, line: Line) -> list[Thing]:
+    """The network that an event is about, as it was right after it; right before, where it was its end."""
+    position = logged.sequence - 1 if logged.event.kind == NetworkDeleted.kind else logged.sequence
+    networks = [thing for thing in line.things if thing.kind == "network"]
+    return [replace(thing, href=f"/networks/{thing.id}/map?at={position}") for thing in networks[:1]]
 
 
 def _page(

@@ -61,8 +61,7 @@ async def looking(
     if at.strip() and at.strip().lower() != "now":
         instant = parse_instant(at, gateway.now())
         past = await gateway.pasts.at(instant)
-        said = str(past.position) if instant.position is not None else at_of(past.time)
-        visit = replace(visit, past=past, at=said)
+        visit = replace(visit, past=past, at=moment_said(past, is_position=instant.position is not None))
         if wanted.network is not None:
             await past.look_into([wanted.network])
     is_there = _is_there(visit.seen, wanted)
@@ -78,6 +77,11 @@ async def looking(
 
 
 Looking = Annotated[Visit, Depends(looking)]
+
+
+def moment_said(past: Past, *, is_position: bool) -> str:
+    """A moment as addresses have it: however it was said, it stays the same one."""
+    return str(past.position) if is_position else at_of(past.time)
 
 
 def _wanted(request: Request) -> Wanted:

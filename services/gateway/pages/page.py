@@ -132,6 +132,14 @@ class Visit:
         given = [(name, value) for name, value in self.request.query_params.multi_items() if name != AT]
         return self.request.url.path + (f"?{urlencode(given)}" if given else "")
 
+    @property
+    def compares(self) -> str:
+        """Where it is told what changed in the page's network since; empty where it is about none."""
+        path = self.request.url.path.split("/")
+        if path[1] != "networks" or len(path) < 3:
+            return ""
+        return address(f"/networks/{path[2]}/changes", **{"from": self.at})
+
     def of(self, at: str) -> str:
         """Where the same page is at another moment."""
         return with_moment(self.of_now, at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.gateway.pages import (
     assets,
+    changes,
     enrolling,
     events,
     live,
@@ -20,6 +21,8 @@ from services.gateway.pages import (
     networks,
     paths,
     signing,
+    undoing,
+    why,
 )
 
 ROUTERS = (
@@ -29,6 +32,8 @@ ROUTERS = (
     members.router,
     network_bgp.router,
     paths.router,
+    changes.router,
+    why.router,
     machines.router,
     enrolling.router,
     machine.router,
@@ -38,6 +43,7 @@ ROUTERS = (
     machine_routes.router,
     machine_vips.router,
     events.router,
+    undoing.router,
     live.router,
     assets.router,
 )
