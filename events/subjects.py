@@ -133,6 +133,11 @@ def bgp_plan(network_id: UUID) -> str:
     return f"{PATHS_PREFIX}.bgp.{network_id}.plan"
 
 
+def plan_history(network_id: UUID) -> str:
+    """Where the BGP plans that a network had stand."""
+    return f"{PLANS_PREFIX}.{network_id}"
+
+
 def bgp_speaker(network_id: UUID, machine_id: UUID) -> str:
     """Where a machine's newest report of its BGP speaker stands."""
     return f"{BGP_PREFIX}.{network_id}.{machine_id}.speaker"

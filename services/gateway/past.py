@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from nats.aio.client import Client
+from pydantic import ValidationError
 
 from events import log
 from events.domain import DomainEvent
@@ -83,7 +84,8 @@ class Past:
                     position=self.position, then=self._then, network_id=network_id, time=self.time
                 )
                 for number, entry in enumerate(await ask_past(self._client, PAST_NETWORK, request)):
-                    self._take(entry)
+                    with suppress(ValidationError):  # what cannot be read is no report
+                        self._take(entry)
                     if number % _AT_ONCE == 0:
                         await asyncio.sleep(0)
                 self._known.add(network_id)

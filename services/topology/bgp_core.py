@@ -18,7 +18,7 @@ from uuid import UUID
 
 from events.peering import BgpPlan
 from events.routing import DEFAULT_REFLECTORS, MIN_REFLECTORS
-from services.topology.bgp_sight import Machines, Sight, each
+from services.topology.bgp_sight import GONE_AFTER, Machines, Sight, each
 
 DWELL = timedelta(seconds=3)
 """So long after a plan was made nothing is taken away."""
@@ -50,6 +50,14 @@ def next_step(plan: BgpPlan, made_at: datetime, settings: Settings, sight: Sight
     return Step(after, min((moment for moment in times if moment is not None and moment > now), default=None))
 
 
+def settled(plan: BgpPlan, settings: Settings, sight: Sight, now: datetime) -> BgpPlan:
+    """The plan at which a network comes to rest in the end, if nothing else is told from now on and each machine does
+    as it should. Who seems to be gone now counts as gone."""
+    sight.look(now - GONE_AFTER)
+    sight.look(now)
+    return _Stepping(plan, settings, sight, now, PATIENCE).settled()
+
+
 class _Stepping:
     """One step, and what it is made from."""
 
@@ -73,6 +81,14 @@ class _Stepping:
         if not self._live:
             return self._plan
         return self._towards_reflectors()
+
+    def settled(self) -> BgpPlan:
+        """The plan that comes of all steps."""
+        if not self._with_reflectors:
+            return BgpPlan()
+        if not self._live or (self._plan.stage == "mesh" and self._wanted.bit_count() < MIN_REFLECTORS):
+            return self._plan
+        return BgpPlan("reflectors", self._sight.named(self._wanted))
 
     def _towards_mesh(self) -> BgpPlan:
         if self._plan.stage == "reflectors":

@@ -1,6 +1,7 @@
 """Writing the BGP plans of networks: each only in place of the one that it was made from, whoever else writes. A shell.
 
-They stand in PATHS beside the ways, under subjects of their own, and every write names the message that it expects to
+Each stays in PLANS when another takes its place, so that it is known later which there were. The newest of each network
+stands in PATHS beside the ways, under subjects of their own, and every write names the message that it expects to
 be the newest of its subject. After one that is refused, or whose outcome is not known, what stands there is read.
 """
 
@@ -16,11 +17,12 @@ from uuid import UUID
 import structlog
 from nats.aio.client import Client
 
+from events.errors import UnavailableError
 from events.feed import StreamMissingError, jetstream, last_sequence, standing
 from events.peering import BgpPlan
 from events.records import BgpPlanRecord, Record
 from events.state import decode_record, encode_record, signature_of
-from events.subjects import PATHS_PREFIX, PATHS_STREAM, bgp_plan
+from events.subjects import PATHS_PREFIX, PATHS_STREAM, PLANS_STREAM, bgp_plan, plan_history
 from events.trust.signing import SIGNATURE_HEADER, Signer, signed_with
 from services.topology.fenced import FAILURES, OvertakenError, publish_newest
 from services.topology.paths_writer import PathsDivergedError
@@ -63,6 +65,8 @@ class BgpWriter:
                     network_id = UUID(message.subject.split(".")[2])
                     self._take(network_id, sequence, message.data, signature_of(message))
         self._last_sequence = max(self._last_sequence, await last_sequence(self._client, PATHS_STREAM))
+        for network_id, there in self._standing.items():
+            await self._remember(network_id, there.payload)
         return len(self._standing)
 
     def of(self, network_id: UUID) -> Standing:
@@ -121,7 +125,21 @@ class BgpWriter:
             await self._read(network_id)
             return False
         self._take(network_id, sequence, payload, beside.get(SIGNATURE_HEADER, ""))
+        await self._remember(network_id, payload)
         return True
+
+    async def _remember(self, network_id: UUID, payload: bytes) -> None:
+        """Have a plan stand among those that there were, if the newest there is another. Who dies before that leaves it
+        to who reads the plan next. Nothing else depends on it: where it cannot be written, it is not."""
+        subject = plan_history(network_id)
+        try:
+            request = {"last_by_subj": subject}
+            answer = await jetstream(self._client, f"STREAM.MSG.GET.{PLANS_STREAM}", request, _NO_MESSAGE_FOUND)
+            newest = {} if "error" in answer else answer["message"]
+            if base64.b64decode(newest.get("data", "")) != payload:
+                await publish_newest(self._client, (subject, payload, {}), int(newest.get("seq", 0)))
+        except (OvertakenError, UnavailableError, *FAILURES) as error:
+            structlog.get_logger("services.topology").info("a plan is not kept", why=str(error) or repr(error))
 
     async def _read(self, network_id: UUID) -> None:
         """Raises `UnavailableError`."""
@@ -131,6 +149,7 @@ class BgpWriter:
         if "error" not in answer:
             found = answer["message"]
             self._take(network_id, int(found["seq"]), base64.b64decode(found.get("data", "")), None)
+            await self._remember(network_id, self._standing[network_id].payload)
 
     def _take(self, network_id: UUID, sequence: int, payload: bytes, signature: str | None) -> None:
         """`signature` is None where it was not looked at."""

@@ -24,7 +24,7 @@ from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
 from events.memory import collect_rarely
 from events.state import StateDump
-from events.subjects import BGP, CHECKPOINTS, LOG, PATHS, REACH, STATE, Stream
+from events.subjects import BGP, CHECKPOINTS, LOG, PATHS, PLANS, REACH, STATE, Stream
 from events.trust.signing import Signer, signed_with
 from services.topology.audit.checkpoints import CheckpointKeeper
 from services.topology.audit.service import serve_audit
@@ -72,7 +72,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         asyncio.create_task(_work(client, settings.replicas, identity, (LOG, CHECKPOINTS), keeper.run)),
         asyncio.create_task(serve_audit(client, keeper, identity)),
         asyncio.create_task(_work(client, settings.replicas, identity, (REACH, PATHS), derive_paths)),
-        asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS), derive_bgp)),
+        asyncio.create_task(_work(client, settings.replicas, identity, (BGP, REACH, PATHS, PLANS), derive_bgp)),
         asyncio.create_task(_purge_again(client, reconnected)),
         asyncio.create_task(serve_past(client)),
         asyncio.create_task(keep_history(client, settings.replicas, settings.events_between_snapshots)),

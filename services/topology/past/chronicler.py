@@ -56,6 +56,7 @@ class Chronicler:
 
         Raises `UnavailableError`, and `InternalError` where the log cannot be read.
         """
+        await self._vault.is_other_log()
         moment, last, written = Moment(), (0, ""), set[int]()
         while (due := await self._due()) is not None and due.position not in written:
             if moment.position != due.base:

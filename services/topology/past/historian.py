@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from uuid import UUID
 
 from nats.aio.client import Client
@@ -16,6 +17,8 @@ from events import log
 from events.client import Entry
 from events.errors import NotFoundError
 from events.past import REPORTS_SINCE, PastEntry, PastNetworkRequest, PastRequest
+from events.records import Record
+from events.state import encode_record
 from events.subjects import (
     BGP_PREFIX,
     BGP_STREAM,
@@ -23,8 +26,10 @@ from events.subjects import (
     REACH_PREFIX,
     REACH_STREAM,
     STATE_STREAM,
+    bgp_plan,
 )
 from services.topology.past.moment import Moment, advance, moment_of
+from services.topology.past.plans import Looking, plan_at, plan_supposed
 from services.topology.past.reports import complete_since, reports_by
 from services.topology.past.vault import Vault
 from services.topology.past.ways import ways_of
@@ -51,8 +56,8 @@ class Historian:
         return [PastEntry(STATE_STREAM, 0, subject, payload) for subject, payload in past.shelf.contents().items()]
 
     async def network(self, request: PastNetworkRequest) -> list[PastEntry]:
-        """What was reported in a network, and which ways through transit machines followed. Raises as `state` does,
-        and `NotFoundError` where there was no such network."""
+        """What was reported in a network, and which ways through transit machines and which BGP plan followed. Raises
+        as `state` does, and `NotFoundError` where there was no such network."""
         past = await self._past(request)
         network = past.topology.networks.get(request.network_id)
         if network is None:
@@ -62,12 +67,25 @@ class Historian:
         sessions = await self._reports(BGP_STREAM, BGP_PREFIX, request, members)
         since = await complete_since(self._client)
         ways = ways_of(past.topology, request.network_id, links)
+        time = request.time or datetime.now(UTC)
+        plan = await self._plan(request, past, Looking(links, sessions, time))
         return [
             *(PastEntry(REACH_STREAM, entry.sequence, entry.subject, entry.data) for entry in links),
             *(PastEntry(BGP_STREAM, entry.sequence, entry.subject, entry.data) for entry in sessions),
             *(PastEntry(PATHS_STREAM, 0, subject, payload) for subject, payload in ways),
+            *(PastEntry(PATHS_STREAM, 0, bgp_plan(request.network_id), encode_record(record)) for record in plan),
             PastEntry("", 0, REPORTS_SINCE, since.isoformat().encode()),
         ]
+
+    async def _plan(self, request: PastNetworkRequest, past: Moment, looking: Looking) -> list[Record]:
+        """The plan that the network had, or would have; nothing for full mesh."""
+        network_id = request.network_id
+        made = past.topology.networks[network_id].record.created_at
+        plan = await plan_at(self._client, network_id, made, looking.time)
+        if request.then:
+            now = await self._past(PastRequest(position=request.position))
+            plan = plan_supposed(network_id, now, past, looking, plan)
+        return [] if plan is None else [plan]
 
     async def _past(self, request: PastRequest) -> Moment:
         """The moment, which must not be changed."""
@@ -76,6 +94,8 @@ class Historian:
             raise NotFoundError(
                 f"The log ends at {end}: there is no position {request.position} yet.", hint="Give one that there is."
             )
+        if await self._vault.is_other_log():
+            self._kept.clear()
         kept = self._kept.get(request.position)
         if kept is None:
             kept = await self._before(request.position)

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from events import log
 from events.direct import direct_get
 from events.errors import UnavailableError
-from events.feed import StreamMissingError, jetstream, standing
-from events.subjects import HISTORY_PREFIX, HISTORY_STREAM
+from events.feed import StreamMissingError, jetstream, made_at, standing
+from events.subjects import HISTORY_PREFIX, HISTORY_STREAM, LOG_STREAM
 from services.topology.fenced import FAILURES, write_one
 from services.topology.past.snapshots import DERIVATION, Head, checksum, head_subject, pack, part_subject, unpack
 
@@ -50,7 +50,17 @@ class Vault:
         """What HISTORY was like when its heads were read."""
         self._believed: set[Head] = set()
         """Heads that were seen to be of this log."""
+        self._log_made = ""
         self._reading = asyncio.Lock()
+
+    async def is_other_log(self) -> bool:
+        """Whether the log is another than when this was asked before: it was deleted, and made or imported anew. Then
+        no snapshot is believed any more before it was looked at again. Raises `UnavailableError`."""
+        made, self._log_made = self._log_made, await made_at(self._client, LOG_STREAM)
+        is_other = self._log_made != made
+        if is_other:
+            self._believed.clear()
+        return is_other
 
     async def heads(self) -> dict[int, Head]:
         """The head of each snapshot by its position, from the lowest. Raises `UnavailableError`."""

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from events.client import Entry
 from events.records import PathRecord, ReachEvent, Record
 from events.state import encode_record
+from events.subjects import reach
 from services.topology.core import Topology
 from services.topology.paths_core import Paths
 
@@ -44,5 +47,11 @@ def ways_of(topology: Topology, network_id: UUID, reports: Sequence[Entry]) -> l
 
 
 def _events(reports: Iterable[Entry]) -> Iterable[tuple[int, ReachEvent]]:
+    """What can be read, and stands where it belongs."""
     for entry in reports:
-        yield entry.sequence, ReachEvent.model_validate_json(entry.data)
+        try:
+            event = ReachEvent.model_validate_json(entry.data)
+        except ValidationError:
+            continue
+        if entry.subject == reach(event.network_id, event.machine_id, event.link.peer_id):
+            yield entry.sequence, event
