@@ -145,7 +145,7 @@ def test_a_chain_in_a_terminal_tells_everything_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TZ", "UTC")
     command, machine = str(uuid4()), str(uuid4())
     time = "2026-05-03T14:02:09.000000Z"
-    given = step("command", "command", step("actor", "account anna, with the token \x1b[2Jlaptop"), uuids=[command])
+    given = step("command", "command", step("actor", "account anna, with the token laptop"), uuids=[command])
     event = step("event", "assigned db-1 to office", given, time=time, stream="LOG", position=12)
     subject = f"state.machine.{machine}.info"
     record = step("record", "db-1", event, subject=subject, stream="STATE", revision=3, position=12, time=time)
@@ -161,7 +161,7 @@ def test_a_chain_in_a_terminal_tells_everything_once(monkeypatch: pytest.MonkeyP
         f"│   revision 3, from log 12, {when}",
         "│   └── assigned db-1 to office",
         f"│       log 12, {when}",
-        "│       by account anna, with the token �[2Jlaptop",
+        "│       by account anna, with the token laptop",
         f"│       command {command}",
         "└── assigned db-1 to office",
         "    log 12, as above",
