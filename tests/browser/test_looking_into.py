@@ -70,6 +70,36 @@ def test_why_goes_down_to_the_commands(story: Story, opened: Opened) -> None:
     look(page, "why-address")
 
 
+def test_who_had_an_address_is_told(scene: Scene, story: Story, opened: Opened) -> None:
+    network = scene.network("shed", "10.9.0.0/24")
+    first = scene.machine("first-1", network)
+    scene.change("DELETE", f"/mesh-networks/{network}/machines/{first.id}")
+    second = scene.machine("second-1", network)
+    scene.change("PATCH", f"/machines/{second.id}", {"hostname": "other-1"})
+    page = opened("viewer")
+    page.goto(f"/networks/{network}/machines")
+    page.get_by_role("link", name="Address history").click()
+    rows = page.locator("#results tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0)).to_contain_text("first-1")
+    expect(rows.nth(1)).to_contain_text("now other-1")
+    expect(rows.nth(1)).to_contain_text("has it now")
+    assert_accessible(page)
+    look(page, "ledger")
+    page.get_by_role("searchbox").fill("10.9.0.7")
+    expect(page.locator("#results")).to_contain_text("No machine ever had 10.9.0.7")
+    page.get_by_role("searchbox").fill("10.9.0.1")
+    expect(rows).to_have_count(2)
+    rows.nth(1).get_by_role("link", name="second-1").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("second-1")
+    expect(page.locator("#time-banner")).to_contain_text("As of")
+    scene.change("DELETE", f"/mesh-networks/{network}?force=true")
+    page.goto(f"/networks/{network}/addresses")
+    expect(page.locator("#ledger-head")).to_contain_text("network deleted")
+    expect(rows).to_have_count(2)
+    assert_fits(page)
+
+
 def test_a_command_is_undone(scene: Scene, story: Story, opened: Opened) -> None:
     network = scene.network("garage", "10.8.0.0/24")
     scene.change("PATCH", f"/mesh-networks/{network}", {"name": "workshop"})

@@ -18,11 +18,11 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def test_the_address_of_a_list_says_only_what_is_not_as_always() -> None:
-    assert MachineFilter().at() == "/machines"
-    assert MachineFilter(sort="hostname", status="", search="").at(sort="-hostname") == "/machines?sort=-hostname"
-    assert MachineFilter(sort="-hostname").at(sort="hostname") == "/machines"
-    assert MachineFilter(search="hostname", after="x").at() == "/machines?search=hostname"
-    assert MachineFilter(network=NETWORK, status="online").at(after="x") == (
+    assert MachineFilter().to() == "/machines"
+    assert MachineFilter(sort="hostname", status="", search="").to(sort="-hostname") == "/machines?sort=-hostname"
+    assert MachineFilter(sort="-hostname").to(sort="hostname") == "/machines"
+    assert MachineFilter(search="hostname", after="x").to() == "/machines?search=hostname"
+    assert MachineFilter(network=NETWORK, status="online").to(after="x") == (
         f"/machines?network={NETWORK}&status=online&after=x"
     )
 
