@@ -68,7 +68,7 @@ class LogVerifier:
     """
 
     def __init__(self, checkpoints: Iterable[Checkpoint] = (), root: str = "") -> None:
-        """`checkpoints` say what the log was at their positions: they must be trusted already, each position once.
+        """`checkpoints` say what the log was at their positions: they must be trusted already.
         `root` is the public root key, which signs what was removed from events; empty where there are no keys."""
         self._root = root
         self.position = 0

@@ -5,7 +5,8 @@ so a log that was cut shows soon. Several topology services may do this at once:
 sequence that it expects to be the last, and who was overtaken goes on from what the other wrote.
 
 A checkpoint that we did not sign (before a new key, or forged) is not built on: the digest is computed anew from the
-newest one that we did sign, or from the log's beginning, and compared where it comes by.
+newest one that we did sign, or from the log's beginning, and compared where it comes by. Where the newest one fits, it
+is written again, signed by us: so it still counts when the key that signed it does not.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class CheckpointKeeper:
             self._newest = one
             self._written.notify_all()
 
+    def forget(self) -> None:
+        """The newest checkpoint is not ours."""
+        self._newest = None
+
     def now(self) -> datetime:
         """The time."""
         return self._clock()
@@ -115,6 +120,7 @@ class _Following:
         self._place = _Place(0, running.START)
         self._previous = GENESIS
         self._strange: list[SignedCheckpoint] = []
+        self._is_renewing = False
         self._standing = 0
         self._covered = 0
         self._uncovered_since: float | None = None
@@ -155,6 +161,8 @@ class _Following:
             if ours:
                 self._build_on(known[ours[-1]])
             self._strange = known[ours[-1] + 1 :] if ours else known
+            self._is_renewing = bool(self._strange)
+            self._keeper.forget()
         await self._require_log(signed)
 
     def _is_ours(self, one: SignedCheckpoint) -> bool:
@@ -191,6 +199,9 @@ class _Following:
                 await self._write()
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+        if self._is_renewing and not self._strange:
+            self._is_renewing = False
+            await self._write()
 
     async def _meet_strange(self) -> None:
         """Compare with the checkpoints that we did not sign, where the log comes by them."""
@@ -198,8 +209,7 @@ class _Following:
             one = self._strange.pop(0)
             said = one.read()
             if (said.position, said.digest) == (self._place.position, self._place.digest.hex()):
-                self._previous, self._covered = one.name, said.position
-                await self._keeper.tell(one)
+                self._previous, self._covered = one.name, said.position - 1
             else:
                 self._log.error("the log is not what a checkpoint says", checkpoint=said.position)
 
