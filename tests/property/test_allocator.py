@@ -254,7 +254,8 @@ class AllocatorMachine(RuleBasedStateMachine):
             written = len(self.recorder.stored_events)
             lose, self.recorder.lose_next = self.recorder.lose_next, None
             (would,) = self.allocators[which].preview([command]).commands
-            assert would.is_executed and not would.events
+            assert would.is_executed
+            assert not would.events
             assert self.lasting(command, would.done()) == self.lasting(command, outcome)
             (answer,) = self.allocators[which].answers([command])
             assert self.lasting(command, answer) == self.lasting(command, outcome)
