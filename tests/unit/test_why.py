@@ -19,6 +19,7 @@ from services.gateway.why.address import address_chains
 from services.gateway.why.pair import PATH, PEER, pair_chains
 from services.gateway.why.path import path_chain
 from services.gateway.why.receiving import verdict_of
+from services.gateway.why.route import route_chains
 from services.gateway.why.steps import Step
 from services.gateway.why.teller import Teller
 from tests.support.chains import Sight, logged
@@ -165,4 +166,24 @@ def test_a_chain_in_a_terminal_tells_everything_once(monkeypatch: pytest.MonkeyP
         f"│       command {command}",
         "└── assigned db-1 to office",
         "    log 12, as above",
+    ]
+
+
+def test_a_prefix_that_crosses_follows_from_the_gateway_and_from_the_route() -> None:
+    history, network_id, (one, two, _) = office()
+    lab = history.create_network()
+    history.assign(lab, two)
+    history.set_route(one, prefixes=("10.20.0.0/16",))
+    history.set_gateway(two, network_id, lab)
+    seen = Sight(logged(history.events))
+    here, there = (
+        seen.explained(lambda known, n=item: route_chains(Teller(seen, known), LAN, None, n))[0]
+        for item in (network_id, lab)
+    )
+    assert here.text == "10.20.0.0/16 is not announced in net-0 by host yet"
+    assert not any("gateway" in text for text in texts(here))
+    causes = [step.text for step in there.walk() if step.what == "record"]
+    assert [text for text in causes if "gateway" in text or "route" in text] == [
+        "host is a gateway between net-0 and net-1",
+        f"route {next(iter(seen.mirror.routing.routes.values())).name}",
     ]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from events.records import PolicyRecord, RibRoute, RibState, SessionState, SpeakerState
 from events.routing import Direction, Policy, PolicyRule
-from events.subjects import BGP_STREAM, RoutingPart, bgp_rib, bgp_session, bgp_speaker, routing
+from events.subjects import BGP_STREAM, bgp_rib, bgp_session, bgp_speaker, routing
 from services.gateway.bgp import Heard
 from services.gateway.why.steps import Step, thing
 from services.gateway.why.teller import Teller
@@ -18,17 +18,6 @@ _PARTS = 20
 _LONGEST = 32
 
 Verdict = Literal["accept", "reject", "depends"]
-
-
-def may_announce(tell: Teller, prefix: IPv4Network, network_id: UUID, part: RoutingPart) -> bool:
-    """Whether such a thing can be why a prefix is announced: gateways are, where nothing else has it there."""
-    if part != "gateway":
-        return True
-    view = tell.mirror.routing
-    members = tell.mirror.networks[network_id].members
-    own = [route.machine_ids for route in view.routes.values() if route.enabled and prefix in route.prefixes]
-    own += [vip.machine_ids for vip in view.vips.values() if vip.enabled and IPv4Network(vip.address) == prefix]
-    return not any(one in members for machines in own for one in machines)
 
 
 def announced_by(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: UUID) -> bool:

@@ -16,7 +16,7 @@ from events.records import AnnouncementRecord, RouteRecord, VipRecord
 from events.subjects import RoutingPart, network_announcement, routing
 from services.gateway.naming import listed
 from services.gateway.why.known import LastOf
-from services.gateway.why.receiving import announced_by, may_announce, receiving, speaking
+from services.gateway.why.receiving import announced_by, receiving, speaking
 from services.gateway.why.steps import Step, thing
 from services.gateway.why.teller import Teller
 
@@ -98,7 +98,8 @@ def _in_network(
     announcers = [one for one in named if _announces(tell, prefix, network_id, one)]
     name = tell.network(network_id)
     steps = [_announcer(tell, prefix, network_id, one, sources) for one in announcers]
-    steps += [step for source in sources if (step := _in_vain(tell, network_id, source)) is not None]
+    if not announcers:
+        steps += [step for source in sources if (step := _in_vain(tell, network_id, source)) is not None]
     if not announcers and not steps:
         steps += _former(tell, prefix)
     uuids = (network_id, *announcers)
@@ -119,10 +120,13 @@ def _in_network(
 def _announcer(tell: Teller, prefix: IPv4Network, network_id: UUID, machine_id: UUID, sources: list[_Source]) -> Step:
     """A machine that may announce the prefix: by which record, and whether it does."""
     name = tell.machine(machine_id)
+    counting = [each for each in sources if machine_id in each.machine_ids and each.enabled]
+    own = [each for each in counting if each.part != "gateway"]
+    # What a gateway announces by itself needs no crossing; what crosses is another's route or virtual IP.
+    others = [each for each in sources if each.part != "gateway" and each.enabled]
     causes = [
         step
-        for source in sources
-        if machine_id in source.machine_ids and source.enabled and may_announce(tell, prefix, network_id, source.part)
+        for source in own or [*counting, *others]
         for step in tell.derived(routing(source.part, source.item_id), source.text)
     ]
     subject = network_announcement(network_id, machine_id)
