@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from events.peering import BgpPlan
 from events.routing import DEFAULT_REFLECTORS
-from services.topology.bgp_core import Settings, next_step
+from services.topology.bgp_core import Settings, next_step, settled
 from services.topology.bgp_sight import Sight
 from tests.support.speakers import START, Speakers, machine
 
@@ -104,3 +104,23 @@ def test_whatever_the_order_of_the_reports_the_same_follows(seed: int) -> None:
         sight.look(START)
         answers.add(next_step(plan, START, wanted, sight, START + timedelta(seconds=40)))
     assert len(answers) == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.integers(2, 7), st.integers(0, 5))
+def test_what_a_network_would_settle_at_is_told_before(seed: int, size: int, length: int) -> None:
+    chance = random.Random(seed)
+    speakers = Speakers(chance)
+    for number in range(size):
+        speakers.start(machine(number))
+    speakers.run(20)
+    for _ in range(length):
+        _happen(speakers, chance, [])
+        speakers.run(SETTLED)
+    speakers.want(
+        with_reflectors=chance.random() < 0.8, pinned=chance.sample(sorted(speakers.members), chance.randint(0, 2))
+    )
+    now = START + timedelta(seconds=speakers.now)
+    told = settled(speakers.plan, speakers.settings, speakers.sight, now)
+    speakers.run(SETTLED)
+    assert speakers.plan == told
