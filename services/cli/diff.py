@@ -9,7 +9,6 @@ import typer
 
 from events.errors import InvalidInputError
 from services.cli.diff_tables import change_tables, remarks, summary, title
-from services.cli.former import network_ever
 from services.cli.moments import sent
 from services.cli.session import AsJson, Url, opened
 
@@ -45,13 +44,12 @@ def diff(
     now = datetime.now(UTC)
     moments = {"from": _moment("A", before, now), "to": _moment("B", after, now)}
     with opened(context, url, as_json) as session:
-        asked = {"network": None if network is None else network_ever(session, network), "limit": limit}
         with session.working("Comparing the two moments"):
-            found = session.api.get(DIFF, **moments, **asked, whole=str(whole).lower())
+            found = session.api.get(DIFF, **moments, network=network, limit=limit, whole=str(whole).lower())
         if as_json:
             session.json(found)
             return
-        session.say(title(found))
+        session.out.print(title(found), soft_wrap=not session.out.is_terminal)
         for heading, table in change_tables(found["items"]):
             session.out.print(f"\n{heading}", style="bold")
             session.table(table)

@@ -63,6 +63,8 @@ def summary(found: Json) -> str:
 
 def remarks(found: Json) -> Iterator[str]:
     """What is not shown, and how to see it."""
+    for since in filter(None, (found[side]["reports_since"] for side in ("from", "to"))):
+        yield f"What machines reported is known since {local_time(since)} only: of before, paths may seem to differ."
     more = found["total"] - len(found["items"])
     if more > 0:
         yield f"{more:,} more are not listed: give a higher --limit, or --network."

@@ -117,9 +117,10 @@ def _in_network(sides: Sides, network_id: UUID) -> Iterator[Change]:
         if old == new:
             continue
         kind = "changed" if old and new else "added" if new else "removed"
-        told = [f"{listed(more)}"] if more else []
-        told += [f"{listed(gone)} no more"] if gone else []
-        text = f"{machine.name} may announce {' and '.join(told)} in {network.name}"
+        told = f"may announce {listed(more)}" + (f", and not {listed(gone)} any more" if gone else "")
+        if not more:
+            told = f"may not announce {listed(gone)} any more" if gone else "may announce the same in another order"
+        text = f"{machine.name} in {network.name} {told}"
         field = "announced" if kind == "changed" else ""
         values = {"field": field, "before": ", ".join(old) or None, "after": ", ".join(new) or None}
         yield Change("announcement", kind, text, network, (machine,), **values)  # type: ignore[arg-type]

@@ -101,7 +101,7 @@ async def test_what_is_not_a_moment_or_a_network_is_refused(mesh: Mesh) -> None:
         ({"from": "99"}, 404, "from"),
         ({"from": "0", "to": "99"}, 404, "to"),
         ({"from": "0", "limit": "0"}, 422, "limit"),
-        ({"from": "0", "network": "office"}, 422, "network"),
+        ({"from": "0", "network": "nowhere"}, 404, "network"),
     ):
         answer = await mesh.http.get(DIFF, params=params)
         assert (answer.status_code, field in answer.text) == (status, True), answer.text
@@ -172,6 +172,10 @@ async def test_the_command(mesh: Mesh) -> None:
     found = json.loads((await wireloom(mesh, "now", str(position), "--json")).stdout)
     assert found["to"]["position"] == position
     assert found["items"][0]["text"] == "there is no network other any more"
+    await done(mesh.http.patch(f"{NETWORKS}/{office}", json={"name": "bureau"}))
+    renamed = (await wireloom(mesh, str(position), "-n", "office")).stdout
+    assert "  ~ network office is called bureau" in renamed.splitlines(), "it is known by each of its names"
+    assert renamed.splitlines()[1:] == (await wireloom(mesh, str(position), "-n", "bureau")).stdout.splitlines()[1:]
     same = await wireloom(mesh, "1", "1")
     assert (same.exit_code, same.stdout.splitlines()[-1]) == (0, "Nothing changed.")
     await done(mesh.http.delete(f"{NETWORKS}/{office}?force=true"))

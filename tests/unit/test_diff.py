@@ -240,7 +240,7 @@ def test_routes_and_the_like(story: Story) -> None:
     name = only(made, "route")[0].item
     assert name is not None
     assert texts(made, "route") == [f"there is a route {name.name}: 10.20.0.0/16 behind db"]
-    assert texts(made, "announcement") == ["db may announce 10.20.0.0/16 in office"]
+    assert texts(made, "announcement") == ["db in office may announce 10.20.0.0/16"]
     moved = story.since(
         lambda s: history.set_route(s.gw, route_id=route, prefixes=("10.20.0.0/16", "10.21.0.0/16"), enabled=False)
     )
@@ -249,7 +249,7 @@ def test_routes_and_the_like(story: Story) -> None:
         ("prefixes", "10.20.0.0/16", "10.20.0.0/16, 10.21.0.0/16"),
         ("machine_ids", "db", "gw"),
     ]
-    assert texts(moved, "announcement") == ["db may announce 10.20.0.0/16 no more in office"]
+    assert texts(moved, "announcement") == ["db in office may not announce 10.20.0.0/16 any more"]
     assert texts(story.since(lambda s: history.delete_route(route)), "route") == [
         f"there is no route {name.name} any more"
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from events.errors import InvalidInputError, NotFoundError
+from events.fields import shown
 from events.instants import parse_instant
 from services.gateway.diff import effects
 from services.gateway.diff_sides import Sides
@@ -35,16 +37,13 @@ async def show_diff(gateway: Served, query: Annotated[DiffQuery, Query()]) -> Re
     now = gateway.now()
     before = await _moment(gateway, "from", query.from_, now)
     after = await _moment(gateway, "to", query.to, now)
-    sides = Sides(before, after, query.network)
-    if query.network is not None and not sides.network_ids:
-        raise NotFoundError(
-            f"There is no mesh network {query.network} at either moment.", hint="List the mesh networks there are."
-        )
+    only = None if query.network is None else _network(before, after, query.network)
+    sides = Sides(before, after, only)
     found = await effects(
         before,
         after,
         sides.network_ids[:LOOKED_INTO],
-        only=query.network,
+        only=only,
         whole=query.whole,
         most=query.limit,
     )
@@ -67,5 +66,22 @@ async def _moment(gateway: Gateway, field: str, said: str, now: datetime) -> Pas
         raise
 
 
+def _network(before: Past, after: Past, said: str) -> UUID:
+    """The network that has this uuid or name at the later side, else at the other. Raises `NotFoundError`."""
+    for side in (after, before):
+        for network_id, network in side.mirror.networks.items():
+            if network.record is not None and said.lower() in (str(network_id), network.record.name.lower()):
+                return network_id
+    raise NotFoundError(
+        f"There is no network {shown(said)} at either of the two moments.",
+        hint="Check its name at one of them, or give its uuid.",
+        field="network",
+    )
+
+
 def _side(past: Past) -> DiffSide:
-    return DiffSide(position=past.position, time=past.time if past.time.year > 1 else None)
+    return DiffSide(
+        position=past.position,
+        time=past.time if past.time.year > 1 else None,
+        reports_since=None if past.is_complete else past.reports_since,
+    )

@@ -66,6 +66,10 @@ class DiffSide(View):
 
     position: int = Field(description="The log's position then.", examples=[1204])
     time: Moment | None = Field(description="Null at the log's beginning.")
+    reports_since: Moment | None = Field(
+        description="Since when it is known what machines reported, where that is later: then paths and BGP sessions "
+        "may show as changed that were so before. Else null."
+    )
 
 
 class Diff(Changes):
@@ -86,8 +90,11 @@ class DiffQuery(Given):
 
     from_: _Said = Field(alias="from", examples=["1204", "2026-05-03T14:02", "2 hours ago"])
     to: _Said = Field("now", description="May be before `from`.", examples=["now", "1310"])
-    network: UUID | None = Field(
-        None, description="Only what has to do with this network, which need be there at one of the moments only."
+    network: _Said | None = Field(
+        None,
+        description="Only what has to do with this network: its uuid, or what it is called at one of the moments. It "
+        "need be there at one of them only.",
+        examples=["office-mesh"],
     )
     whole: bool = Field(
         False,
