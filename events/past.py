@@ -86,6 +86,8 @@ class PastNetworkRequest(PastRequest):
     network_id: UUID
     time: Moment | None = None
     """None for now."""
+    is_brief: bool = False
+    """Only the BGP plan is asked for, which costs far less. Of no meaning with `then`."""
 
 
 class PastEntry(NamedTuple):

@@ -62,6 +62,7 @@ class Past:
         self._client = client
         self._then = tuple(then)
         self._known: set[UUID] = set()
+        self._planned: set[UUID] = set()
         self._turn = asyncio.Lock()
 
     @property
@@ -75,20 +76,28 @@ class Past:
 
     async def look_into(self, network_ids: Iterable[UUID]) -> None:
         """See `Seen`. What is no network then is left out."""
+        await self._look(network_ids, is_brief=False)
+
+    async def look_at_plans(self, network_ids: Iterable[UUID]) -> None:
+        """See `Seen`."""
+        await self._look(network_ids, is_brief=not self._then)
+
+    async def _look(self, network_ids: Iterable[UUID], *, is_brief: bool) -> None:
+        known = self._planned if is_brief else self._known
         async with self._turn:
             for network_id in network_ids:
                 network = self.mirror.networks.get(network_id)
-                if network_id in self._known or network is None or network.record is None:
+                if network_id in known or network_id in self._known or network is None or network.record is None:
                     continue
                 request = PastNetworkRequest(
-                    position=self.position, then=self._then, network_id=network_id, time=self.time
+                    position=self.position, then=self._then, network_id=network_id, time=self.time, is_brief=is_brief
                 )
                 for number, entry in enumerate(await ask_past(self._client, PAST_NETWORK, request)):
                     with suppress(ValidationError):  # what cannot be read is no report
                         self._take(entry)
                     if number % _AT_ONCE == 0:
                         await asyncio.sleep(0)
-                self._known.add(network_id)
+                known.add(network_id)
 
     def _take(self, entry: PastEntry) -> None:
         if entry.stream == REACH_STREAM:

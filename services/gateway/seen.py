@@ -37,3 +37,6 @@ class Seen(Protocol):
 
     async def look_into(self, network_ids: Iterable[UUID]) -> None:
         """Have `tracks` tell about these networks. Raises `UnavailableError`."""
+
+    async def look_at_plans(self, network_ids: Iterable[UUID]) -> None:
+        """Have `tracks` tell the BGP plans of these networks, at far less cost. Raises `UnavailableError`."""

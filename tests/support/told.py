@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 import httpx2
@@ -75,29 +75,21 @@ class History:
         said = BgpRequest(network_id=network, boot_id=self._boot, counter=self._counter, states=states)
         await self._say(machine, "bgp", said)
 
-    async def _say(self, machine: UUID, what: str, said: BaseModel) -> None:
+    async def _say(self, machine: UUID, what: Literal["membership", "reach", "bgp"], said: BaseModel) -> None:
         client = await bus.connect(self._bus_url, "agent", inbox=inbox(str(machine)))
-
-        async def is_taken() -> bool:
-            try:
-                await bus.ask(client, ask(machine, what), said.model_dump_json().encode(), 5)
-            except UnavailableError:
-                return False
-            return True
-
+        subject, body = ask(machine, what), said.model_dump_json().encode()
         try:
-            await wait_until(is_taken, what="the gateway takes the report")
+            await wait_until(lambda: _takes(client, subject, body), what="the gateway takes the report")
         finally:
             await client.close()
 
     async def becomes(self, address: str, **fields: Any) -> None:
         """Wait until the API tells this of something."""
+        await wait_until(lambda: self._tells(address, fields), what=f"{address} becomes {fields}")
 
-        async def does() -> bool:
-            found = (await self.http.get(f"{API}{address}")).json()
-            return all(found.get(name) == value for name, value in fields.items())
-
-        await wait_until(does, what=f"{address} becomes {fields}")
+    async def _tells(self, address: str, fields: dict[str, Any]) -> bool:
+        found = (await self.http.get(f"{API}{address}")).json()
+        return all(found.get(name) == value for name, value in fields.items())
 
     async def note(self) -> None:
         """Note what is told now."""
@@ -130,6 +122,14 @@ class History:
         for machine in machines:
             found += [f"/machines/{machine}/{what}" for what in ("peers", "bgp", "gateway")]
         return found
+
+
+async def _takes(client: BusClient, subject: str, body: bytes) -> bool:
+    try:
+        await bus.ask(client, subject, body, 5)
+    except UnavailableError:
+        return False
+    return True
 
 
 def recorded(told: Any) -> Any:

@@ -102,6 +102,8 @@ class Gateway:
     key_ages: KeyAges = field(default_factory=KeyAges)
     trials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRIALS_AT_ONCE))
     """Held while it is derived what a change would do."""
+    searching: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a command is looked for in the whole log."""
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the log is being verified."""
     is_past: ClassVar[bool] = False
@@ -117,6 +119,9 @@ class Gateway:
 
     async def look_into(self, network_ids: Iterable[UUID]) -> None:
         """See `services.gateway.seen.Seen`: of the present everything is known already."""
+
+    async def look_at_plans(self, network_ids: Iterable[UUID]) -> None:
+        """As `look_into`."""
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -53,7 +53,7 @@ async def list_networks(seen: Viewed, query: Annotated[NetworkQuery, Query()]) -
     mirror = seen.mirror
     rows = find_networks(mirror, query.sort, name=query.name, is_default=query.is_default, search=query.search)
     page = take(rows, query.sort, query.limit, query.after)
-    await seen.look_into(page.ids)
+    await seen.look_at_plans(page.ids)
     items = tuple(network_view(mirror, network_id, seen.tracks.plan(network_id)) for network_id in page.ids)
     return json_response(NetworkPage(items=items, total=page.total, next=page.next))
 
@@ -81,7 +81,7 @@ async def create_network(change: Changing, body: NetworkCreate) -> Response:
 @router.get("/{uuid}", response_model=Network, responses=viewing(), dependencies=[VIEWER, PLAIN_AT])
 async def show_network(seen: Viewed, uuid: UUID) -> Response:
     """Show a mesh network."""
-    await seen.look_into([uuid])
+    await seen.look_at_plans([uuid])
     return json_response(network_view(seen.mirror, uuid, seen.tracks.plan(uuid)))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -62,20 +62,25 @@ class Historian:
         network = past.topology.networks.get(request.network_id)
         if network is None:
             raise NotFoundError(f"There was no mesh network {request.network_id} then.", hint="Choose another moment.")
+        time = request.time or datetime.now(UTC)
+        if request.is_brief and not request.then:
+            return self._planned(request, await self._plan(request, past, Looking((), (), time)))
         members = network.members
         links = await self._reports(REACH_STREAM, REACH_PREFIX, request, members)
         sessions = await self._reports(BGP_STREAM, BGP_PREFIX, request, members)
         since = await complete_since(self._client)
         ways = ways_of(past.topology, request.network_id, links)
-        time = request.time or datetime.now(UTC)
         plan = await self._plan(request, past, Looking(links, sessions, time))
         return [
             *(PastEntry(REACH_STREAM, entry.sequence, entry.subject, entry.data) for entry in links),
             *(PastEntry(BGP_STREAM, entry.sequence, entry.subject, entry.data) for entry in sessions),
             *(PastEntry(PATHS_STREAM, 0, subject, payload) for subject, payload in ways),
-            *(PastEntry(PATHS_STREAM, 0, bgp_plan(request.network_id), encode_record(record)) for record in plan),
+            *self._planned(request, plan),
             PastEntry("", 0, REPORTS_SINCE, since.isoformat().encode()),
         ]
+
+    def _planned(self, request: PastNetworkRequest, plan: Sequence[Record]) -> list[PastEntry]:
+        return [PastEntry(PATHS_STREAM, 0, bgp_plan(request.network_id), encode_record(record)) for record in plan]
 
     async def _plan(self, request: PastNetworkRequest, past: Moment, looking: Looking) -> list[Record]:
         """The plan that the network had, or would have; nothing for full mesh."""
