@@ -166,6 +166,8 @@ def _coverage(verdict: Json) -> str:
     number = _number(verdict["checkpoints"], signed)
     if not verdict["checkpoints"]:
         said = "No checkpoint says what the log was"
+    elif not verdict["covered"]:
+        said = f"The log fits none of {number}"
     else:
         said = f"{number} {'says' if verdict['checkpoints'] == 1 else 'say'} what it was up to {verdict['covered']:,}"
     left = verdict["position"] - verdict["covered"]

@@ -148,13 +148,12 @@ def _finding(subject: str, position: int, problem: str, expected: str) -> Findin
 
 
 def _about(subject: str) -> UUID | None:
-    """The network or machine that a subject belongs to."""
-    for token in subject.split("."):
-        try:
-            return UUID(token)
-        except ValueError:
-            continue
-    return None
+    """The network or machine that a subject belongs to; None for what belongs to no one."""
+    _, kind, *rest = subject.split(".")
+    try:
+        return UUID(rest[0]) if kind in ("network", "machine") and rest else None
+    except ValueError:
+        return None
 
 
 def _apart(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
