@@ -1,8 +1,8 @@
 """What a command did: its events, found in the log by its id. Shell.
 
 A command's events stand one after the other. Who knows the position of one has them at once; else the log is looked
-through, newest first, and only what has the id in its bytes is read. A million events take some seconds, in which the
-gateway goes on with other work.
+through, newest first, and only what has the id in its bytes is read. That costs some 30 microseconds an event: the
+newest thousand are there at once, a million take half a minute, in which other work goes on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from events.log import LoggedEvent
 MOST_EVENTS = 1000
 """So many events at most stand in one change."""
 
-CHUNK = 20_000
-"""So many events are looked through at once."""
+CHUNK = 1000
+"""So many events are looked through first, and then twice as many each time."""
 
 
 async def events_of(client: Client, command_id: UUID, position: int | None = None) -> list[LoggedEvent]:
@@ -40,12 +40,12 @@ async def events_of(client: Client, command_id: UUID, position: int | None = Non
 
 
 async def _newest(client: Client, command_id: UUID) -> list[LoggedEvent]:
-    top = await log.last_sequence(client)
+    top, size = await log.last_sequence(client), CHUNK
     while top > 0:
-        bottom = max(0, top - CHUNK)
+        bottom = max(0, top - size)
         if found := await _read(client, command_id, bottom, top):
             return await _around(client, command_id, found[0].sequence)
-        top = bottom
+        top, size = bottom, 2 * size
     return []
 
 

@@ -42,7 +42,7 @@ async def get_command(command_id: UUID, gateway: Served, query: Annotated[Comman
 
     Without `position` the log is looked through for it, newest first.
     """
-    events = await events_of(gateway.client, command_id, query.position)
+    events = await _found(gateway, command_id, query.position)
     name_of = history.names_in(events, gateway.mirror.name_of)
     first = events[0].event
     return json_response(
@@ -67,7 +67,7 @@ async def undo_command(
     command like others, and can be undone.
     """
     gateway = change.gateway
-    events = await events_of(gateway.client, command_id, query.position)
+    events = await _found(gateway, command_id, query.position)
     require(caller, role_to_undo(logged.event for logged in events))
     outcome = await change.give(undo_of(events, change.command_id, change.actor))
     done: Sequence[LoggedEvent] = ()
@@ -85,6 +85,14 @@ async def undo_command(
         )
 
     return await change.answer(outcome, 200, _location(change, outcome.sequence, bool(done)), view)
+
+
+async def _found(gateway: Gateway, command_id: UUID, position: int | None) -> list[LoggedEvent]:
+    """A command's events. One search through the log goes on at a time. Raises as `events_of`."""
+    if position is not None:
+        return await events_of(gateway.client, command_id, position)
+    async with gateway.searching:
+        return await events_of(gateway.client, command_id)
 
 
 def _location(change: Change, sequence: int, has_events: bool) -> str:
