@@ -157,6 +157,7 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("GET", f"{API}/log/checkpoints"): Case(200),
         ("POST", f"{API}/log/checkpoints"): Case(200),
         ("POST", f"{API}/log/verification"): Case(200),
+        ("GET", f"{API}/log/export"): Case(200),
         ("GET", f"{API}/diff"): Case(422),  # it takes a moment at least
         ("GET", f"{API}/ledger"): Case(200),
         **{("GET", f"{API}/why/{what}"): Case(422) for what in ("peer", "path", "address", "route")},
@@ -168,6 +169,7 @@ def cases(targets: Targets, machine: str) -> dict[tuple[str, str], Case]:
         ("DELETE", f"{names}/{{uuid}}"): Case(204, "network"),
         ("GET", f"{API}/commands/{{command_id}}"): Case(200, "command"),
         ("POST", f"{API}/commands/{{command_id}}/undo"): Case(200, "command"),
+        ("GET", f"{names}/{{uuid}}/status"): Case(200, "network"),
         ("GET", f"{names}/{{uuid}}/machines"): Case(200, "network"),
         ("POST", f"{names}/{{uuid}}/machines"): Case(201, "network", lambda: {"machine_uuid": machine}),
         ("POST", f"{names}/{{uuid}}/machines/batch"): Case(201, "network", lambda: {"machine_uuids": [machine]}),
@@ -253,7 +255,7 @@ async def test_every_route_by_every_role(plane: SecuredPlane) -> None:
                 allowed.append((*request, case.status))
             else:
                 refusals.append(request)
-        assert len(refusals) == {None: 75, "viewer": 36, "operator": 6, "admin": 0}[role]
+        assert len(refusals) == {None: 77, "viewer": 37, "operator": 7, "admin": 0}[role]
         before = await plane.position()
         for method, place, body in refusals:
             if role is None:
