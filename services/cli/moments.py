@@ -21,8 +21,8 @@ LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy", "
 """The commands that show a past, or have commands that do; those that do not refuse for themselves."""
 
 _KEY = "services.cli.moments"
-_WHO = "What looks back: list and show of network, machine, route, vip and policy; path, bgp, network reflectors and "
-_HINT = f"Leave --at out. {_WHO}machine gateway."
+_WHO = "What looks back: list and show of network, machine, route, vip and policy; path, bgp, ledger, why, network "
+_HINT = f"Leave --at out. {_WHO}reflectors and machine gateway."
 _HINTS = {"wireloom log": "Give --since and --until instead."}
 
 At = Annotated[
