@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from events.fields import Tolerant
 from events.subjects import HISTORY_PREFIX
 
-LEAST_BETWEEN = 10_000
+LEAST_BETWEEN = 5_000
 """At least so many events lie between two snapshots."""
 
 PART_BYTES = 800_000
@@ -47,11 +47,12 @@ class Head(Tolerant):
 def following(position: int, records: int, least: int = LEAST_BETWEEN) -> int:
     """The position of the snapshot after one that holds so many records.
 
-    There are at most twice as many records as events between two. A record takes 40 to 80 bytes here, and an event 600
-    in the log: so all snapshots together take a quarter of the log's room at most, mostly a tenth. To write one takes
-    less time than what lies before it took to derive, and no moment is further from one than to read it takes.
+    There are at most three times as many records as events between two. A record takes 40 to 80 bytes here, and an
+    event 600 in the log: so all snapshots together take two fifths of the log's room at most, mostly less than a fifth.
+    To write one takes less time than what lies before it took to derive, and no moment is further from one than to read
+    it takes.
     """
-    return position + max(least, records // 2)
+    return position + max(least, records // 3)
 
 
 def pack(contents: Mapping[str, bytes]) -> list[bytes]:
