@@ -185,6 +185,21 @@ def test_one_steps_from_moment_to_moment(story: Story, opened: Opened) -> None:
     assert at_of(page).endswith("Z")
 
 
+def test_a_search_finds_what_there_was_then_also_after_one_slid_there(story: Story, opened: Opened) -> None:
+    page = opened("viewer")
+    page.goto(story.map)
+    page.locator(f"#time-strip a[href$='at={story.renamed}']").dispatch_event("click")
+    expect(page.locator(".map-spot")).to_have_count(3)
+    page.get_by_role("searchbox").fill("porto")
+    expect(page.locator("#map-found")).to_contain_text("No machine here has “porto”")
+    assert at_of(page) == str(story.renamed)
+    page.get_by_role("link", name="Back to now").click()
+    expect(page.locator(".map-spot")).to_have_count(4)
+    page.get_by_role("searchbox").fill("port")
+    expect(page.locator("#map-found")).to_contain_text("1 machine found")
+    assert at_of(page) == ""
+
+
 def test_what_happened_is_played(story: Story, opened: Opened) -> None:
     page = opened("viewer")
     page.goto(f"{story.map}?at={story.renamed}")
@@ -288,7 +303,7 @@ def test_what_was_deleted_can_be_looked_at(scene: Scene, story: Story, opened: O
     expect(page.locator("main")).to_contain_text("There was no such network yet: admin created network attic")
     forgive(faults, 404)
     look(page, "not-yet")
-    page.get_by_role("link", name=re.compile("Moment after: admin created network attic")).click()
+    page.get_by_role("link", name="See how it began").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("attic")
 
 

@@ -111,12 +111,9 @@ def _absence(known: Timeline, what: str) -> NotFoundError:
     """Since when, or until when, there was what there is not at this moment."""
     if known.here < 0:
         first = known.moments[0]
-        detail, hint = f"There was no such {what} yet: {first.text}, {first.when}.", "Go to the next moment."
-    else:
-        last = known.shown or known.moments[-1]
-        detail = f"There {'is' if known.is_now else 'was'} no such {what} any more: {last.text}, {last.when}."
-        hint = "Go to the moment before."
-    return NotFoundError(detail, hint=hint)
+        return NotFoundError(f"There was no such {what} yet: {first.text}, {first.when}.")
+    last, is_was = known.shown or known.moments[-1], "is" if known.is_now else "was"
+    return NotFoundError(f"There {is_was} no such {what} any more: {last.text}, {last.when}.")
 
 
 async def _timeline(visit: Visit, wanted: Wanted) -> Timeline | None:

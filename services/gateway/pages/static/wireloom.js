@@ -13,7 +13,7 @@ const keeping = {
   callbacks: {
     beforeAttributeUpdated: (name, node) =>
       !(STAYS.has(name) && node.matches("input, select, textarea, details, dialog, option")) && !(SCROLLS.has(name) && node.matches(".table-wrap")),
-    beforeNodeMorphed: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
+    beforeNodeMorphed: (old) => !(old instanceof Element && old.hasAttribute("data-keep")) || (travelling && old.matches("form")),
     beforeNodeRemoved: (old) => !(old instanceof Element && old.hasAttribute("data-keep")),
   },
 };
@@ -85,6 +85,7 @@ async function refresh() {
       Idiomorph.morph(document.querySelector("main"), main, keeping);
       stayWhereOneReads();
       pointOut(before);
+      travelling = false;
       if (focused && document.activeElement === body) {
         document.querySelector("main").focus(); // What had the focus is gone.
       }
@@ -446,6 +447,7 @@ document.addEventListener("change", (event) => {
 
 // -- the time machine: the page goes to another moment, and stays the page that it is
 
+let travelling = false; // to another moment: forms that are else left alone are to lead there too
 let moved = false; // while a page came, another moment was asked for
 let arrangement = null; // how a map showed machines before one went through time: it shows them so from then on
 let sliding = 0;
@@ -454,6 +456,7 @@ const DWELL = 1400; // milliseconds for which each moment is shown while one wat
 
 function goTo(address) {
   arrangement ??= document.querySelector("main [data-remembered]")?.dataset.remembered ?? null;
+  travelling = true;
   history.replaceState(history.state, "", address);
   document.querySelector("main").setAttribute("aria-busy", "true");
   clearTimeout(timer);
