@@ -48,7 +48,7 @@ def following(position: int, records: int, least: int = LEAST_BETWEEN) -> int:
     """The position of the snapshot after one that holds so many records.
 
     There are at most three times as many records as events between two. A record takes 40 to 80 bytes here, and an
-    event 600 in the log: so all snapshots together take two fifths of the log's room at most, mostly less than a fifth.
+    event 600 in the log: so all snapshots together take two fifths of the log's room at most, mostly a quarter.
     To write one takes less time than what lies before it took to derive, and no moment is further from one than to read
     it takes.
     """
