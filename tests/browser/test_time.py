@@ -185,6 +185,17 @@ def test_one_steps_from_moment_to_moment(story: Story, opened: Opened) -> None:
     assert at_of(page).endswith("Z")
 
 
+def test_one_goes_to_a_time_that_one_knows(story: Story, opened: Opened) -> None:
+    page = opened("viewer")
+    page.goto(f"{story.map}?kind=direct")
+    page.get_by_label("Go to a time").fill(story.three)
+    page.get_by_role("button", name="Go", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("office")
+    expect(page.locator(".map-line")).to_have_count(3)
+    assert at_of(page) == story.three
+    assert "kind=direct" in page.url
+
+
 def test_a_search_finds_what_there_was_then_also_after_one_slid_there(story: Story, opened: Opened) -> None:
     page = opened("viewer")
     page.goto(story.map)

@@ -127,10 +127,14 @@ class Visit:
         return how_long_ago((self.gateway.now() - self.past.time).total_seconds())
 
     @property
+    def given(self) -> list[tuple[str, str]]:
+        """What the address says beside the moment."""
+        return [(name, value) for name, value in self.request.query_params.multi_items() if name != AT]
+
+    @property
     def of_now(self) -> str:
         """Where the same page is in the present."""
-        given = [(name, value) for name, value in self.request.query_params.multi_items() if name != AT]
-        return self.request.url.path + (f"?{urlencode(given)}" if given else "")
+        return self.request.url.path + (f"?{urlencode(self.given)}" if self.given else "")
 
     @property
     def compares(self) -> str:
