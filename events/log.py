@@ -21,7 +21,8 @@ from events.codec import UnreadableEventError, decode, digest
 from events.direct import direct_get, next_at
 from events.domain import DomainEvent
 from events.ending import end as end_tasks
-from events.errors import UnavailableError
+from events.errors import InternalError, UnavailableError
+from events.state import last_message
 from events.subjects import EVENT_HEADER, LOG_PREFIX, LOG_STREAM
 
 BATCH = 1000
@@ -41,6 +42,36 @@ class LoggedEvent(NamedTuple):
     sequence: int
     event: DomainEvent
     digest: str
+
+
+class LogDamagedError(InternalError):
+    """Raised where the log lacks events that it had: a bus drops a message whose bytes on the disk were damaged."""
+
+    code = "log-damaged"
+    title = "The log has lost events"
+
+
+async def require_whole(client: Client) -> None:
+    """Whoever decides must see every event: an aggregate without its newest one looks like another, or like none.
+
+    Raises `LogDamagedError` where a position of the log is empty, the server says that it lost some when it started, or
+    STATE was derived from more events than there are; `UnavailableError`.
+    """
+    info = (await feed.jetstream(client, f"STREAM.INFO.{LOG_STREAM}", {}))["state"]
+    missing = info["last_seq"] - info["messages"]
+    try:
+        derived = await last_message(client)
+    except feed.StreamMissingError:
+        derived = None
+    behind = (derived.position if derived is not None else 0) - info["last_seq"]
+    if missing <= 0 and behind <= 0 and not info.get("lost"):
+        return
+    lacking = f"{missing:,} of its {info['last_seq']:,} events" if missing > 0 else "events at its end"
+    raise LogDamagedError(
+        f"The log lacks {lacking}. Nothing is decided on what is left.",
+        hint="Restore it from an export or a copy of the bus's folder; `wireloom log verify` says what is missing. "
+        "If an older log was put there on purpose, delete the stream STATE.",
+    )
 
 
 async def last_sequence(client: Client) -> int:

@@ -12,13 +12,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from uuid import UUID
 
 import structlog
 from eventsourcing.persistence import IntegrityError, InterfaceError, OperationalError, StoredEvent
 
-from events.client import BusClient
+from events.client import BusClient, Entry
 from events.errors import UnavailableError
 from events.feed import jetstream
 from events.store import fetch
@@ -111,7 +111,7 @@ class Journal:
         """An aggregate's events whose version is greater than `gt` and at most `lte`, by version."""
         token = token_of(originator_id)
         subject = f"{self.prefix}.{token}"
-        entry = await fetch.newest(self.client, self.stream, subject)
+        entry = await self._newest(subject)
         if entry is None or limit == 0:
             return []
         newest = read_part(entry)
@@ -128,9 +128,21 @@ class Journal:
             for event in join_parts([read_part(entry) for entry in parts])
             if (gt is None or event.version > gt) and (lte is None or event.version <= lte)
         ]
+        if not self._is_sparse and any(one.version + 1 != other.version for one, other in pairwise(found)):
+            raise _damaged(f"the events of {subject} have a gap")
         if desc:
             found.reverse()
         return found[:limit]
+
+    async def _newest(self, subject: str) -> Entry | None:
+        """The newest message on an aggregate's subject. Raises `OperationalError` where there is one that the server
+        does not give, because its bytes on the disk were damaged: the aggregate must not pass for one without."""
+        entry = await fetch.newest(self.client, self.stream, subject)
+        if entry is None and not self._is_sparse:
+            info = await jetstream(self.client, f"STREAM.INFO.{self.stream}", {"subjects_filter": subject})
+            if info["state"].get("subjects"):
+                raise _damaged(f"the newest event of {subject} cannot be read")
+        return entry
 
     async def newest_sequence(self) -> int:
         """The sequence of the newest event, 0 if there is none."""
@@ -182,7 +194,7 @@ class Journal:
             return tip
         if tip is None and next_version <= 1 and token not in self._doubted:
             return _NOTHING
-        entry = await fetch.newest(self.client, self.stream, f"{self.prefix}.{token}")
+        entry = await self._newest(f"{self.prefix}.{token}")
         self._doubted.discard(token)
         if entry is None:
             return _NOTHING
@@ -267,6 +279,10 @@ class Journal:
             await jetstream(self.client, f"STREAM.PURGE.{self.stream}", request)
         except UnavailableError as error:
             structlog.get_logger("events.store").warning("old snapshots are kept", aggregate=token, error=str(error))
+
+
+def _damaged(how: str) -> OperationalError:
+    return OperationalError(f"the log is damaged: {how}; restore it (`wireloom log verify` says what is wrong)")
 
 
 def _expectations(drafts: Sequence[Draft]) -> list[str | None]:

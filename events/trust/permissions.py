@@ -81,6 +81,7 @@ ALLOCATOR = Permissions(
         _ANSWERS,
         *_defines("LOG", "SNAPSHOTS"),
         *_looks_up("LOG", "SNAPSHOTS"),
+        *_reads_newest("STATE"),
         "$JS.API.STREAM.PURGE.SNAPSHOTS",
     ),
     subscribe=("allocator.execute", "allocator.preview", "_INBOX.allocator.>"),

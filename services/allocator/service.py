@@ -18,6 +18,7 @@ from events.client import BusClient
 from events.commands import COMMANDS, Command, Outcome
 from events.errors import InvalidInputError, UnavailableError, WireloomError
 from events.identity import Identity
+from events.log import require_whole
 from events.preview import PreviewRequest, check_ids
 from events.store.journal import Journal
 from events.subjects import ALLOCATOR_EXECUTE, ALLOCATOR_PREVIEW, ALLOCATOR_QUEUE, LOG, SNAPSHOTS
@@ -25,6 +26,8 @@ from services.allocator.application import Allocator, Answer
 
 GROUP_SIZE = 256
 """So many waiting commands at most are decided and written together."""
+
+_LOOK_AGAIN_SECONDS = 0.5
 
 MAX_PREVIEWS = 256
 """So many previews at most wait; further ones are refused."""
@@ -44,13 +47,16 @@ class Settings(BaseSettings):
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Execute commands until `stop` is set; those that have arrived by then are answered.
 
-    Raises `UnavailableError` if the bus does not answer at first, and `InternalError` if the log cannot be read.
+    Raises `UnavailableError` if the bus does not answer at first, and `InternalError` if the log cannot be read, or has
+    lost events: a bus that was started again may have dropped some.
     """
+    reconnected = asyncio.Event()
     log = structlog.get_logger("allocator")
     credentials = Identity(settings.identity).credentials("allocator") if settings.identity else None
-    client = await bus.connect(settings.nats_url, "wireloom-allocator", credentials)
+    client = await bus.connect(settings.nats_url, "wireloom-allocator", credentials, on_reconnect=reconnected.set)
     try:
         await bus.ensure_streams(client, (LOG, SNAPSHOTS), settings.replicas)
+        await require_whole(client)
         environment = {"NATS_URL": settings.nats_url, "WIRELOOM_REPLICAS": str(settings.replicas)}
         if settings.identity:
             environment["WIRELOOM_IDENTITY"] = str(settings.identity)
@@ -65,12 +71,26 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             log.info("ready", position=application.position)
             async with asyncio.TaskGroup() as group:
                 group.create_task(clerk.work())
+                looking = group.create_task(_look_again(client, reconnected))
                 await stop.wait()
+                looking.cancel()
                 for subscription in subscriptions:
                     await subscription.drain()  # type: ignore[no-untyped-call]
                 clerk.finish()
     finally:
         await client.close()
+
+
+async def _look_again(client: BusClient, reconnected: asyncio.Event) -> None:
+    """Look after every reconnection whether the log is whole still. Raises `LogDamagedError`."""
+    while True:
+        await reconnected.wait()
+        reconnected.clear()
+        try:
+            await require_whole(client)
+        except UnavailableError:
+            reconnected.set()
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 class _Clerk:
