@@ -167,8 +167,8 @@ def delete(
         if force and count:
             session.agree(
                 f"This deletes network {found['name']} ({found['network_cidr']}) and takes {machines_text(count)} "
-                "out of it: their tunnels and addresses in it go. `wireloom undo` brings it back, as long as its name and "
-                "addresses are free.",
+                "out of it: their tunnels and addresses in it go. `wireloom undo` brings it back, as long as its name "
+                "and addresses are free.",
                 yes,
             )
         session.api.change("DELETE", f"{NETWORKS}/{found['uuid']}", force="true" if force else None)
