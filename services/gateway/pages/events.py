@@ -10,9 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import RedirectResponse, Response
 
 from events import log
-from events.domain import NetworkDeleted
 from events.errors import NotFoundError
-from events.log import LoggedEvent
 from services.gateway import history
 from services.gateway.authority import role_to_undo
 from services.gateway.history import Stretch
@@ -105,17 +103,16 @@ async def show_event(visit: Visiting, sequence: int) -> Response:
         line=lines_of(here, gateway.mirror)[0],
         together=lines_of(together, gateway.mirror),
         undo_role=role_to_undo(each.event for each in together),
-        then=_then(here[0], lines_of(here, gateway.mirror)[0]),
+        then=_then(lines_of(here, gateway.mirror)[0]),
         kind=NAMES[event.kind],
         effect=effect_of(event, before, everywhere, gateway.mirror),
     )
 
 
-def _then(logged: LoggedEvent, line: Line) -> list[Thing]:
-    """The network that an event is about, as it was right after it; right before, where it was its end."""
-    position = logged.sequence - 1 if logged.event.kind == NetworkDeleted.kind else logged.sequence
+def _then(line: Line) -> list[Thing]:
+    """The network that an event is about, as it was then."""
     networks = [thing for thing in line.things if thing.kind == "network"]
-    return [replace(thing, href=f"/networks/{thing.id}/map?at={position}") for thing in networks[:1]]
+    return [replace(thing, href=f"/networks/{thing.id}/map?at={line.then}") for thing in networks[:1]]
 
 
 def _page(

@@ -49,6 +49,11 @@ class Line:
     things: tuple[Thing, ...]
     more: int
 
+    @property
+    def then(self) -> int:
+        """The position at which what it is about can be looked at: right after it; of an end, right before."""
+        return self.sequence - 1 if self.kind.endswith(".deleted") else self.sequence
+
     def about_others(self, than: UUID | None) -> tuple[Thing, ...]:
         """What it is about beside that on whose page it stands."""
         return tuple(thing for thing in self.things if thing.id != than)
