@@ -18,6 +18,7 @@ class Acknowledging:
 
     def __init__(self, mirror: Mirror, presence: Presence) -> None:
         self.convergences = Convergences()
+        self._changed: set[UUID] = set()
         self._mirror = mirror
         self._presence = presence
 
@@ -34,6 +35,11 @@ class Acknowledging:
             case _, "machine", machine, "info" if not self._mirror.has_machine(UUID(machine)):
                 self.convergences.forget_machine(UUID(machine))
 
+    def topics(self) -> list[str]:
+        """What pages may show otherwise since this was last asked: `status:<uuid>` of networks."""
+        changed, self._changed = self._changed, set()
+        return [f"status:{network_id}" for network_id in changed]
+
     def beat(self, machine_id: UUID, heartbeat: Heartbeat, now: datetime) -> None:
         """A heartbeat that `Presence` has taken: of networks that the machine is in, and not beyond what was said."""
         online_since = self._presence.online_since(machine_id)
@@ -43,4 +49,5 @@ class Acknowledging:
                 continue
             ago = timedelta(milliseconds=max(0, min(heartbeat.applied_ago.get(network_id, 0), _LONGEST_MS)))
             said = min(revision, self._mirror.revision_of(network_id)[0])
-            self.convergences.acknowledged(machine_id, network_id, said, now - ago, online_since)
+            if self.convergences.acknowledged(machine_id, network_id, said, now - ago, online_since):
+                self._changed.add(network_id)

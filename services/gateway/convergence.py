@@ -47,8 +47,8 @@ class Convergences:
 
     def acknowledged(
         self, machine_id: UUID, network_id: UUID, revision: int, applied_at: datetime, online_since: datetime
-    ) -> None:
-        """A machine has applied a network's records up to a revision."""
+    ) -> bool:
+        """A machine has applied a network's records up to a revision; whether that is news."""
         before = self._acknowledged.get((machine_id, network_id), 0)
         self._acknowledged[machine_id, network_id] = revision
         for change in reversed(self._changes.get(network_id, ())):
@@ -56,6 +56,7 @@ class Convergences:
                 break
             if change.revision <= revision:
                 change.seconds.append(max(0.0, (applied_at - change.said_at).total_seconds()))
+        return revision != before
 
     def of(self, network_id: UUID) -> tuple[Convergence, ...]:
         """The newest changes of a network, the oldest first."""

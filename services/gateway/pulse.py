@@ -1,12 +1,12 @@
 """Tells open pages what has changed, by topics: `networks`, `machines`, `events`, `access`, `routing`, and of one
-network or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `machine:<uuid>`. Shell."""
+network or machine `network:<uuid>`, `paths:<uuid>`, `bgp:<uuid>`, `status:<uuid>`, `machine:<uuid>`. Shell."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -35,6 +35,7 @@ class Pulse:
         self._follower = follower
         self._presence = presence
         self._listeners: set[_Listener] = set()
+        self._watched: list[Callable[[], Iterable[str]]] = []
         self._by_who: Counter[str] = Counter()
         self._changed: dict[str, float] = {}
         self._began = time.time()
@@ -43,6 +44,10 @@ class Pulse:
         follower.call_on_change(self._advance)
         tracks.call_with_topics(self.tell)
 
+    def watch(self, topics: Callable[[], Iterable[str]]) -> None:
+        """Have `topics` asked every second what has changed."""
+        self._watched.append(topics)
+
     async def run(self) -> None:
         """Watch who comes online and who goes, until cancelled."""
         online: frozenset[UUID] = frozenset()
@@ -50,6 +55,8 @@ class Pulse:
             await asyncio.sleep(_LOOK_SECONDS)
             self._forget(time.time() - _REMEMBERED)
             turned = self._presence.turned()
+            if told := [topic for topics in self._watched for topic in topics()]:
+                self.tell(*told)
             if not self._listeners:
                 continue
             seen = self._presence.online(datetime.now(UTC))

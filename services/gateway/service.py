@@ -92,6 +92,8 @@ class _Parts:
         self.keeper = Keeper(keeping, identity, follower, metrics) if identity and keeping else None
         acknowledging = Acknowledging(follower.mirror, presence)
         follower.call_with_subjects(acknowledging.record)
+        pulse = Pulse(follower, tracks, presence)
+        pulse.watch(acknowledging.topics)
         self.agents = Agents(
             client,
             commander,
@@ -111,7 +113,7 @@ class _Parts:
             metrics,
             asyncio.Event(),
             tracks,
-            Pulse(follower, tracks, presence),
+            pulse,
             Tunnels(client, follower, presence, secured=identity is not None),
             Pasts(client),
             acknowledging.convergences,

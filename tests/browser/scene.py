@@ -110,9 +110,10 @@ class Scene:
         )
         self.do(bus.ask(machine.client, ask(machine.id, "membership"), request.model_dump_json().encode(), 5))
 
-    def beat(self, machine: Machine, *, leaving: bool = False) -> None:
-        """A machine's agent is alive, or stops; the API shows it afterwards."""
-        heartbeat = Heartbeat(boot_id=machine.boot, counter=machine.next(), leaving=leaving)
+    def beat(self, machine: Machine, *, leaving: bool = False, applied: dict[UUID, int] | None = None) -> None:
+        """A machine's agent is alive, or stops; the API shows it afterwards. `applied` are networks' revisions."""
+        said = applied or {}
+        heartbeat = Heartbeat(boot_id=machine.boot, counter=machine.next(), leaving=leaving, applied=said)
         self.do(_publish(machine.client, f"beat.{machine.id}", heartbeat.model_dump_json().encode()))
         wait_until_sync(lambda: self.get(f"/machines/{machine.id}")["is_online"] != leaving, what="the heartbeat shows")
 

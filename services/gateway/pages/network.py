@@ -17,10 +17,12 @@ from events.cidr import capacity
 from events.commands import RenameNetwork, SetDefaultNetwork, SetRouteReflectorMode
 from events.errors import WireloomError
 from services.gateway.http.bgp_views import BgpViews
+from services.gateway.http.changes import Gateway
 from services.gateway.http.guard import OPERATOR, VIEWER
 from services.gateway.http.views import network_view
 from services.gateway.mirror import Network
 from services.gateway.naming import listed, machine_name
+from services.gateway.network_status import NetworkStatus, status_of
 from services.gateway.pages.events import newest, until
 from services.gateway.pages.lines import lines_of
 from services.gateway.pages.looking import Looking
@@ -65,6 +67,7 @@ async def overview(visit: Looking, uuid: UUID) -> Response:
         **head,
         paths=paths,
         online_count=len(online),
+        standing=None if visit.is_past else status_now(visit.gateway, uuid),
         capacity=capacity(record.network_cidr),
         bgp=bgp_views(seen).network(uuid, seen.tracks.plan(uuid)),
         troubled=[_troubled(seen, uuid, each) for each in worries[:_CONCERNS]],
@@ -138,6 +141,11 @@ def head_of(visit: Visit, network_id: UUID, tab: str) -> dict[str, Any]:
     """What `network_head.html` needs. Raises `NotFoundError`."""
     seen = visit.seen
     return {"network": network_view(seen.mirror, network_id, seen.tracks.plan(network_id)), "tab": tab}
+
+
+def status_now(gateway: Gateway, network_id: UUID) -> NetworkStatus:
+    """How far a network's machines have applied what was decided. Raises `NotFoundError`."""
+    return status_of(gateway.mirror, gateway.presence, gateway.convergences, network_id, gateway.now())
 
 
 def bgp_views(seen: Seen) -> BgpViews:

@@ -29,6 +29,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {
+        "after": after,
         "ago": ago,
         "left": left,
         "moment": moment,
@@ -88,6 +89,13 @@ def number(value: int) -> str:
 def quantity(value: int, what: str) -> str:
     """A number of things, whose plural has an s."""
     return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
+def after(seconds: float | None) -> str:
+    """After so many seconds something was done; a hyphen where nobody has told."""
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def traffic(value: int | None) -> str:
