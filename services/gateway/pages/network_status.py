@@ -23,7 +23,7 @@ async def show_status(visit: Visiting, uuid: UUID) -> Response:
     status = status_now(visit.gateway, uuid)
     return visit.page(
         "network_status.html",
-        **head_of(visit, uuid, "overview"),
+        **head_of(visit, uuid, "status"),
         standing=status,
         laggards=status.laggards[:_NAMED],
         changes=status.changes[:_CHANGES],
