@@ -9,6 +9,7 @@ that was cut off, or damaged in any place, shows.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
@@ -18,13 +19,43 @@ from pydantic import ValidationError
 
 from events.errors import InvalidInputError
 from events.fields import Moment, Tolerant
-from events.subjects import BGP_STREAM, CHECKPOINTS_STREAM, LOG_STREAM, PLANS_STREAM, REACH_STREAM
+from events.subjects import (
+    BGP_PREFIX,
+    BGP_STREAM,
+    CHECKPOINTS_PREFIX,
+    CHECKPOINTS_STREAM,
+    LOG_PREFIX,
+    LOG_STREAM,
+    PLANS_PREFIX,
+    PLANS_STREAM,
+    REACH_PREFIX,
+    REACH_STREAM,
+)
 from events.trust.signing import Ring
 
 VERSION = 1
 
 STREAMS = (CHECKPOINTS_STREAM, LOG_STREAM, REACH_STREAM, BGP_STREAM, PLANS_STREAM)
 """What a file holds, in this order: all that cannot be derived."""
+
+MAX_LINE = 1 << 26
+"""So many bytes a line has at most: several times what the bus carries in a message."""
+
+_SUBJECTS = {
+    stream: re.compile(rf"{prefix}(\.[A-Za-z0-9_-]+)+", re.ASCII)
+    for stream, prefix in (
+        (CHECKPOINTS_STREAM, CHECKPOINTS_PREFIX),
+        (LOG_STREAM, LOG_PREFIX),
+        (REACH_STREAM, REACH_PREFIX),
+        (BGP_STREAM, BGP_PREFIX),
+        (PLANS_STREAM, PLANS_PREFIX),
+    )
+}
+"""What may stand in each stream. A message is written to its subject when the file is imported: one with another would
+become an event, a record or a command."""
+
+_BESIDE = dict.fromkeys((LOG_STREAM, CHECKPOINTS_STREAM), re.compile(r"[\x20-\x7e]*"))
+"""What may stand beside a message, where anything does: a header's value."""
 
 
 class ArchiveError(InvalidInputError):
@@ -98,7 +129,7 @@ class Reader:
     """Reads the lines of a file, and checks that they are all there and as they were written."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
-        """Reads the header. Raises `ArchiveError`."""
+        """Reads the header. Lines may come in pieces where they are longer than `MAX_LINE`. Raises `ArchiveError`."""
         self._lines = iter(lines)
         self._hash = hashlib.sha256()
         self._number = 1
@@ -121,6 +152,8 @@ class Reader:
         stream, sequence = 0, 0
         for line in self._lines:
             self._number += 1
+            if len(line) > MAX_LINE:
+                raise self._damaged("it is longer than any message")
             if line.startswith(b'{"end"'):
                 self._finish(line)
                 return
@@ -141,9 +174,14 @@ class Reader:
             stream, sequence, subject, beside, payload = orjson.loads(line)
             if stream not in STREAMS or type(sequence) is not int or not all(map(_is_text, (subject, beside))):
                 raise ValueError(stream)
-            return Archived(stream, sequence, subject, beside, payload.encode())
+            message = Archived(stream, sequence, subject, beside, payload.encode())
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged("it is no message") from error
+        if not _SUBJECTS[stream].fullmatch(subject):
+            raise self._damaged(f"what stands in {stream} has no such subject")
+        if not (_BESIDE[stream].fullmatch(beside) if stream in _BESIDE else not beside):
+            raise self._damaged(f"what stands in {stream} has no such header")
+        return message
 
     def _finish(self, line: bytes) -> None:
         try:

@@ -18,7 +18,7 @@ import typer
 
 from events.archive.checking import Checked
 from events.archive.forgetting import Forgetting, Survey
-from events.archive.format import ArchiveError, Reader, Writer
+from events.archive.format import MAX_LINE, ArchiveError, Reader, Writer
 from events.errors import ConflictError, InvalidInputError
 from events.subjects import CHECKPOINTS_STREAM, LOG_STREAM
 from services.cli.first import BusUrl, DataDir, IdentityDir, located
@@ -171,8 +171,9 @@ def check(file: Path) -> Held:
 def opened_file(file: Path) -> Iterator[Reader]:
     """A file to read. Raises `InvalidInputError` where it cannot be, and `ArchiveError`."""
     try:
-        with gzip.open(file, "rb") as lines:
-            yield Reader(lines)
+        with gzip.open(file, "rb") as unpacked:
+            # A small file may unpack to one line without end.
+            yield Reader(iter(lambda: unpacked.readline(MAX_LINE + 1), b""))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ArchiveError(
             f"{file} is cut off or damaged.", hint="Export the log again, or take another copy."
@@ -186,7 +187,9 @@ def written(file: Path) -> Iterator[Path]:
     """Where to write a file that is there whole or not at all; only its owner can read it."""
     draft = file.with_name(file.name + ".part")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        # Never into a file or through a link that stood there: it may be another's, who can read it.
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield draft
         with draft.open("rb") as done:
             os.fsync(done.fileno())

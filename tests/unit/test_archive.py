@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,16 +15,26 @@ from hypothesis import strategies as st
 
 from events.archive.checking import Checked, entry_of
 from events.archive.forgetting import Forgetting, Survey, placeholder
-from events.archive.format import Archived, ArchiveError, Header, Reader, Writer
+from events.archive.format import MAX_LINE, Archived, ArchiveError, Header, Reader, Writer
 from events.audit.checkpoints import Checkpoint, make
 from events.audit.verifier import LogVerifier
 from events.codec import digest_of, encode, topic_of
 from events.domain import DomainEvent
 from events.errors import ConflictError, NotFoundError
 from events.log import read_entry
-from events.subjects import BGP_STREAM, CHECKPOINTS_STREAM, LOG_STREAM, REACH_STREAM, log_subject, reach
+from events.subjects import (
+    BGP_STREAM,
+    CHECKPOINTS_STREAM,
+    LOG_STREAM,
+    PLANS_STREAM,
+    REACH_STREAM,
+    log_subject,
+    reach,
+)
 from events.trust.keys import Key, generate
 from events.trust.signing import Ring, Signer
+from services.cli.archive import opened_file
+from services.cli.archive import written as written_file
 from services.topology.core import Topology
 from services.topology.shelf import Shelf
 from tests.support.histories import History
@@ -251,3 +263,45 @@ def test_events_of_those_who_are_forgotten_keep_their_digests() -> None:
     (event,) = history.events
     assert isinstance(event.originator_id, UUID)
     assert digest_of(event) == read_entry(entry_of(messages([event])[0])).digest
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        Archived(REACH_STREAM, 1, f"log.{uuid4()}", "", b"{}"),
+        Archived(REACH_STREAM, 1, "allocator.execute", "", b"{}"),
+        Archived(REACH_STREAM, 1, "reach.>", "", b"{}"),
+        Archived(REACH_STREAM, 1, "reach.a b", "", b"{}"),
+        Archived(REACH_STREAM, 1, "reach.a\r\nPUB log.a 0", "", b"{}"),
+        Archived(REACH_STREAM, 1, "reach.a.b.c", "signed", b"{}"),
+        Archived(BGP_STREAM, 1, "$JS.API.STREAM.PURGE.STATE", "", b""),
+        Archived(PLANS_STREAM, 1, f"state.network.{uuid4()}.info", "", b"{}"),
+        Archived(CHECKPOINTS_STREAM, 1, "checkpoint.1", "a\r\nNats-Msg-Id: b", b"{}"),
+        Archived(LOG_STREAM, 1, f"log.{uuid4()}", "1 a:1\r\nNats-Msg-Id: b", b"{}"),
+    ],
+    ids=lambda message: f"{message.stream} {message.subject}",
+)
+def test_nothing_in_a_file_is_written_where_it_does_not_belong(foreign: Archived) -> None:
+    with pytest.raises(ArchiveError, match="Line 2 of the file is damaged"):
+        read(written([foreign]))
+
+
+def test_a_line_without_end_is_not_taken_into_memory(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.gz"
+    with gzip.open(file, "wb", compresslevel=1) as packed:
+        packed.write(written([])[0])
+        packed.write(b"[" * (MAX_LINE + 2))
+    with opened_file(file) as reader, pytest.raises(ArchiveError, match="longer than any message"):
+        list(reader.messages())
+
+
+def test_an_export_goes_into_no_file_of_anybody_else(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"")
+    theirs.chmod(0o666)
+    (tmp_path / "log.gz.part").symlink_to(theirs)
+    with written_file(tmp_path / "log.gz") as draft:
+        draft.write_bytes(b"names")
+    assert theirs.read_bytes() == b""
+    assert not (tmp_path / "log.gz").is_symlink()
+    assert (tmp_path / "log.gz").stat().st_mode & 0o777 == 0o600
