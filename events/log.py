@@ -32,6 +32,10 @@ _ALL = f"{LOG_PREFIX}.>"
 _AHEAD = 3
 """So many batches are asked for before they are needed."""
 
+_LOOKS = 5
+"""So often the log's end is looked for where it seems to lie before what STATE was derived from."""
+_LOOK_SECONDS = 0.2
+
 _EVENT = EVENT_HEADER.encode()
 _SUBJECT_START = len(LOG_PREFIX) + 1
 
@@ -57,15 +61,21 @@ async def require_whole(client: Client) -> None:
     Raises `LogDamagedError` where a position of the log is empty, the server says that it lost some when it started, or
     STATE was derived from more events than there are; `UnavailableError`.
     """
-    info = (await feed.jetstream(client, f"STREAM.INFO.{LOG_STREAM}", {}))["state"]
-    missing = info["last_seq"] - info["messages"]
+    # STATE before the log: others write to both meanwhile. And a server that has just come to lead may take a moment to
+    # know the end.
     try:
         derived = await last_message(client)
     except feed.StreamMissingError:
         derived = None
-    behind = (derived.position if derived is not None else 0) - info["last_seq"]
-    if missing <= 0 and behind <= 0 and not info.get("lost"):
-        return
+    for left in reversed(range(_LOOKS)):
+        info = (await feed.jetstream(client, f"STREAM.INFO.{LOG_STREAM}", {}))["state"]
+        missing = info["last_seq"] - info["messages"]
+        behind = (derived.position if derived is not None else 0) - info["last_seq"]
+        if missing <= 0 and behind <= 0 and not info.get("lost"):
+            return
+        if missing > 0 or info.get("lost") or not left:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
     lacking = f"{missing:,} of its {info['last_seq']:,} events" if missing > 0 else "events at its end"
     raise LogDamagedError(
         f"The log lacks {lacking}. Nothing is decided on what is left.",

@@ -141,6 +141,8 @@ class Journal:
         if entry is None and not self._is_sparse:
             info = await jetstream(self.client, f"STREAM.INFO.{self.stream}", {"subjects_filter": subject})
             if info["state"].get("subjects"):
+                entry = await fetch.newest(self.client, self.stream, subject)  # another may have just written it
+            if entry is None and info["state"].get("subjects"):
                 raise _damaged(f"the newest event of {subject} cannot be read")
         return entry
 
