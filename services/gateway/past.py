@@ -35,7 +35,9 @@ from services.gateway.mirror import Mirror
 from services.gateway.presence import Presence, Unrecorded
 
 _KEPT = 8
-"""So many moments are kept, for who goes back and forth."""
+"""So many moments are kept, for who goes back and forth,"""
+_KEPT_RECORDS = 200_000
+"""and not more than the newest where they hold so many records."""
 
 _AT_ONCE = 200
 """So many records are read before others may run."""
@@ -118,6 +120,9 @@ class Pasts:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._kept: OrderedDict[tuple[int, datetime], Past] = OrderedDict()
+        self._asking = asyncio.Lock()
+        """Held while a moment is asked for: the topology service answers one question after the other, and of a moment
+        that many want at once there is to be one."""
 
     async def at(self, instant: Instant) -> Past:
         """The mesh right after the event at a position, or at a time.
@@ -127,11 +132,21 @@ class Pasts:
         position, time = await self.place(instant)
         kept = self._kept.get((position, time))
         if kept is None:
-            kept = self._kept[position, time] = await self._asked(position, time, ())
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end((position, time))
+            async with self._asking:
+                kept = self._kept.get((position, time))
+                if kept is None:
+                    kept = await self._asked(position, time, ())
+                    self._keep(kept)
+        if (position, time) in self._kept:
+            self._kept.move_to_end((position, time))
         return kept
+
+    def _keep(self, past: Past) -> None:
+        self._kept[past.position, past.time] = past
+        while len(self._kept) > _KEPT or (
+            len(self._kept) > 1 and sum(_size(each.mirror) for each in self._kept.values()) > _KEPT_RECORDS
+        ):
+            self._kept.popitem(last=False)
 
     async def supposing(self, events: Sequence[DomainEvent], position: int | None = None) -> tuple[Past, Past]:
         """The mesh as it is now, and as it would be if these events happened, right after a position of the log (None
@@ -164,3 +179,9 @@ class Pasts:
                         mirror.apply(entry.subject, entry.payload)
                     await asyncio.sleep(0)
         return Past(self._client, mirror, position, time, then)
+
+
+def _size(mirror: Mirror) -> int:
+    """How many records it holds, about."""
+    in_networks = sum(len(each.members) + len(each.peers) for each in mirror.networks.values())
+    return len(mirror.machines) + in_networks
