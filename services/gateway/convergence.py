@@ -37,7 +37,8 @@ class Convergences:
 
     def __init__(self) -> None:
         self._changes: defaultdict[UUID, deque[Convergence]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._acknowledged: dict[tuple[UUID, UUID], int] = {}
+        self._acknowledged: dict[tuple[UUID, UUID], tuple[int, int]] = {}
+        """What a machine said last of a network, and the most that it ever said: it is counted once for each change."""
 
     def changed(self, network_id: UUID, revision: int, said_at: datetime) -> None:
         """A network has come to a revision."""
@@ -49,10 +50,10 @@ class Convergences:
         self, machine_id: UUID, network_id: UUID, revision: int, applied_at: datetime, online_since: datetime
     ) -> bool:
         """A machine has applied a network's records up to a revision; whether that is news."""
-        before = self._acknowledged.get((machine_id, network_id), 0)
-        self._acknowledged[machine_id, network_id] = revision
+        before, most = self._acknowledged.get((machine_id, network_id), (0, 0))
+        self._acknowledged[machine_id, network_id] = revision, max(revision, most)
         for change in reversed(self._changes.get(network_id, ())):
-            if change.revision <= before or change.said_at < online_since:
+            if change.revision <= most or change.said_at < online_since:
                 break
             if change.revision <= revision:
                 change.seconds.append(max(0.0, (applied_at - change.said_at).total_seconds()))

@@ -128,6 +128,17 @@ def test_what_cannot_be_is_not_believed(world: World) -> None:
     assert list(world.status().changes[0].seconds) == [1.0]
 
 
+def test_a_machine_that_says_less_and_then_more_again_counts_once(world: World) -> None:
+    before = world.change(world.one)
+    world.beat(world.one, before)
+    revision = world.change(world.one)
+    world.now += SECOND
+    for said in (revision, before, revision, before, revision):
+        world.beat(world.one, said)
+    (change,) = [change for change in world.status().changes if change.revision == revision]
+    assert list(change.seconds) == [1.0]
+
+
 def test_a_network_that_is_gone_is_forgotten(world: World) -> None:
     revision = world.change(world.one)
     world.beat(world.one, revision)
