@@ -29,7 +29,7 @@ from events.domain import (
 )
 from services.allocator import networks
 from services.allocator.desk import Placed
-from services.allocator.lookups import assignment_of
+from services.allocator.lookups import assignment_of, require_free_id
 from services.allocator.members import ASSIGNMENTS_PER_EVENT
 from services.allocator.undo_case import Case, Touches, is_about, network_deleted
 
@@ -97,6 +97,7 @@ def deleted(case: Case, placed: Placed, event: NetworkDeleted) -> None:
         raise case.since(f"The network {entry.name} came back and was deleted again", again)
     if network_id in desk.registry.networks:
         raise case.changed(placed, f"The network {entry.name} was created again", _created(network_id))
+    require_free_id(desk, network_id)
     was_default = registry.default_network_id == network_id
     if was_default and desk.registry.default_network_id is not None:
         raise case.changed(placed, "Another network was made the default one", _moves_default)

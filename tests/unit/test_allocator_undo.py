@@ -248,6 +248,12 @@ def test_a_deleted_network_stays_away_where_something_took_its_place(world: Worl
     assert str(gone.command.command_id) in refused.hint
 
 
+def test_a_deleted_network_stays_away_where_something_else_has_its_id(world: World) -> None:
+    deleted = world.give(DeleteNetwork, network_id=OTHER)
+    world.give(CreateRoute, route_id=OTHER, name="lan", prefixes=("192.168.7.0/24",))
+    assert f"The id {OTHER} belongs to a route" in refusal(world, deleted).detail
+
+
 def test_another_default_stands_in_the_way(world: World) -> None:
     deleted = world.give(DeleteNetwork, network_id=OTHER)
     set_default = world.give(SetDefaultNetwork, network_id=NETWORK)
