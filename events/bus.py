@@ -197,6 +197,12 @@ async def execute(client: Client, command: Command, timeout: float = 10.0) -> Ou
     return Outcome.model_validate_json(answer)
 
 
+def wants_answer(message: Msg) -> bool:
+    """Whether a request can be answered: only in an inbox. An answer elsewhere might be a record or an event, for a
+    service may publish to its own streams too."""
+    return message.reply.startswith("_INBOX.")
+
+
 async def refuse(message: Msg, error: WireloomError) -> None:
     """Answer a request with an error, the NATS micro way."""
     headers = {ERROR_HEADER: error.title, ERROR_CODE_HEADER: str(error.status)}

@@ -118,6 +118,8 @@ class _Clerk:
 
     async def take_preview(self, message: Msg) -> None:
         """Let a request to know what commands would lead to wait for its turn, or refuse it."""
+        if not bus.wants_answer(message):
+            return
         try:
             request = PreviewRequest.model_validate_json(message.data)
             check_ids(request)

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from events import log
 from events.audit.asking import AUDIT_CHECKPOINT, AUDIT_HEADER, AUDIT_QUEUE, AUDIT_STATE, kind_of
-from events.bus import refuse
+from events.bus import refuse, wants_answer
 from events.ending import end, finish
 from events.errors import InternalError, NotFoundError, UnavailableError, WireloomError
 from events.identity import Identity
@@ -31,6 +31,8 @@ async def serve_audit(client: Client, keeper: CheckpointKeeper, identity: Identi
     under_way: set[asyncio.Task[None]] = set()
 
     async def take(message: Msg) -> None:
+        if not wants_answer(message):
+            return
         if message.subject == AUDIT_CHECKPOINT:
             task = asyncio.create_task(_answer_checkpoint(client, keeper, message))
             under_way.add(task)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from events.bus import refuse
+from events.bus import refuse, wants_answer
 from events.ending import end, finish
 from events.errors import InternalError, InvalidInputError, UnavailableError, WireloomError
 from events.past import (
@@ -40,6 +40,8 @@ async def serve_past(client: Client) -> None:
     waiting: asyncio.Queue[Msg] = asyncio.Queue(_WAITING)
 
     async def take(message: Msg) -> None:
+        if not wants_answer(message):
+            return
         try:
             waiting.put_nowait(message)
         except asyncio.QueueFull:
