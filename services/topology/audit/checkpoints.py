@@ -166,7 +166,10 @@ class _Following:
         await self._require_log(signed)
 
     def _is_ours(self, one: SignedCheckpoint) -> bool:
-        subject = checkpoint_subject(one.position_or_zero())
+        position = one.position_or_zero()
+        if not position:
+            return False
+        subject = checkpoint_subject(position)
         return one.signature == (self._signer.sign(subject, one.checkpoint.encode()) if self._signer else "")
 
     def _build_on(self, one: SignedCheckpoint) -> None:
