@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from events import log
+from events import feed, log
 from events.feed import StreamMissingError
 from events.log import LogDamagedError, require_whole
 from events.state import Last
@@ -22,7 +22,7 @@ class Bus:
         self.writes = 1
         self.missing = 0
         self.seen = list[int]()
-        monkeypatch.setattr(log.feed, "jetstream", self.jetstream)
+        monkeypatch.setattr(feed, "jetstream", self.jetstream)
         monkeypatch.setattr(log, "last_message", self.last_message)
         monkeypatch.setattr(log, "_LOOK_SECONDS", 0)
 
