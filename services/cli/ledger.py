@@ -55,30 +55,35 @@ def ledger(
         if as_json:
             session.json({"items": entries, "more": more, "last_sequence": last})
         elif entries:
-            session.table(ledger_table(entries, session.wide))
+            session.table(ledger_table(entries, wide=session.wide, roomy=session.roomy))
             if more:
                 session.say(f"There are more: give --limit above {limit:,}, or say which you mean.")
         else:
-            session.none("Nobody ever held that.", "Nobody held that then.")
+            what = "that" if any(asked.values()) else "an address"
+            session.none(f"Nobody ever held {what}.", f"Nobody held {what} then.")
 
 
-def ledger_table(entries: Iterable[Json], wide: bool) -> Table:
-    """Who held what, from when to when; wide, also who gave it and who took it."""
-    more = ("Given by", "Ended by") if wide else ()
+def ledger_table(entries: Iterable[Json], *, wide: bool, roomy: bool) -> Table:
+    """Who held what, from when to when; wide, also who gave it and who took it, below the times or beside them."""
+    more = ("Given by", "Ended by") if roomy else ()
     table = plain_table("Address", "Machine", "Network", "From", "Until", *more)
     for column in (table.columns[0], *table.columns[3:5]):
         column.no_wrap = True
     for entry in entries:
         ended = entry["ended"]
+        since = Text(local_time(entry["held_from"]))
         until = Text(local_time(entry["held_until"])) if ended else Text("still", style="green")
-        actors = (short_actor(entry["began"]["actor"]), short_actor(ended["actor"]) if ended else "") if wide else ()
+        actors = (short_actor(entry["began"]["actor"]), short_actor(ended["actor"]) if ended else "")
+        if wide and not roomy:
+            for time, actor in zip((since, until), actors, strict=True):
+                time.append(f"\nby {actor}" if actor else "", style="dim")
         table.add_row(
             entry["wg_ip_address"],
             _then(entry["hostname"], entry["hostname_now"]),
             _then(entry["mesh_network_name"], entry["mesh_network_name_now"]),
-            local_time(entry["held_from"]),
+            since,
             until,
-            *actors,
+            *(actors if roomy else ()),
         )
     return table
 

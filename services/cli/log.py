@@ -15,7 +15,7 @@ from services.cli.harmless import json_text
 from services.cli.lookup import machine_named, network_named
 from services.cli.resolve import as_uuid
 from services.cli.session import Session, Url, opened
-from services.cli.tables import command_cells, event_row, events_table
+from services.cli.tables import command_cells, event_row, events_table, stacked_cells
 
 EVENTS = "/api/v1/events"
 
@@ -24,6 +24,7 @@ app = typer.Typer(invoke_without_command=True)
 _PAGE = 1000
 _WHO_WIDTH = 20
 _POSITION_WIDTH = 8
+_STACKED_WIDTH = 40
 _RECONNECT_AFTER = 1.0
 
 
@@ -71,7 +72,7 @@ def log(
             for event in events:
                 _print_one(session, event)
         elif events:
-            session.table(events_table(events, commands))
+            session.table(events_table(events, commands, session.roomy))
         else:
             session.say("Nothing like that has happened yet.")
 
@@ -131,12 +132,17 @@ def _print_one(session: Session, event: Json, commands: bool = False) -> None:
     if session.as_json:
         typer.echo(json_text(event))
         return
+    stacked = commands and not session.roomy
     row = Table.grid(padding=(0, 2, 0, 0))
     if commands:
         row.add_column(no_wrap=True, justify="right", min_width=_POSITION_WIDTH)
+        row.add_column(no_wrap=True, min_width=_STACKED_WIDTH if stacked else None)
+    if not stacked:
         row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True, min_width=_WHO_WIDTH)
+        row.add_column(no_wrap=True, min_width=_WHO_WIDTH)
     row.add_column(overflow="fold")
-    row.add_row(*(command_cells(event) if commands else ()), *event_row(event))
+    if stacked:
+        row.add_row(*stacked_cells(event))
+    else:
+        row.add_row(*(command_cells(event) if commands else ()), *event_row(event))
     session.table(row)

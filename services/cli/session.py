@@ -29,6 +29,7 @@ from services.cli.moments import AT_HEADER, SINCE_HEADER, as_of, incomplete, mom
 
 DEFAULT_URL = credentials.DEFAULT_URL
 WIDE = 100
+ROOMY = 140
 """From this many columns on, tables show the uuids too."""
 
 _UNBOUNDED = 4096
@@ -76,6 +77,11 @@ class Session:
     def wide(self) -> bool:
         """Whether a table has room for more than the essential columns."""
         return self.out.width >= WIDE
+
+    @property
+    def roomy(self) -> bool:
+        """Whether a table has room for ids, or for who did it, in columns of their own."""
+        return self.out.width >= ROOMY
 
     @property
     def is_tried(self) -> bool:

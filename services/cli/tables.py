@@ -203,13 +203,30 @@ def command_cells(event: Json) -> tuple[str, str]:
     return str(event["sequence"]), str(event["command_id"])
 
 
-def events_table(events: Iterable[Json], commands: bool = False) -> Table:
+def events_table(events: Iterable[Json], commands: bool = False, roomy: bool = True) -> Table:
     """Events, one a line; where it is asked for with their positions and commands."""
+    if commands and not roomy:
+        return _commands_table(events)
     table = plain_table(*(("Position", "Command") if commands else ()), "Time", "Who", "What")
     if commands:
         table.columns[0].justify, table.columns[1].no_wrap = "right", True
     for event in events:
         table.add_row(*(command_cells(event) if commands else ()), *event_row(event))
+    return table
+
+
+def stacked_cells(event: Json) -> tuple[str, Text, str]:
+    """An event's position, its command with when and who below, and what, where there is no room for them all beside
+    each other."""
+    (position, command), (time, who, what) = command_cells(event), event_row(event)
+    return position, Text(f"{command}\n").append(f"{time} {who}", style="dim"), what
+
+
+def _commands_table(events: Iterable[Json]) -> Table:
+    table = plain_table("Position", "Command, time, who", "What")
+    table.columns[0].justify, table.columns[1].no_wrap = "right", True
+    for event in events:
+        table.add_row(*stacked_cells(event))
     return table
 
 
