@@ -20,6 +20,10 @@ class Checked:
 
     def __init__(self, header: Header) -> None:
         """Raises `ArchiveError` where its keys are not its own."""
+        if bool(header.root) != (header.ring is not None):
+            raise ArchiveError(
+                "The file lacks the keys that its checkpoints were signed with.", hint="Take another copy."
+            )
         try:
             self._verifier = Verifier(header.root, header.ring) if header.root and header.ring else None
         except UntrustedRingError as error:

@@ -286,6 +286,12 @@ def test_nothing_in_a_file_is_written_where_it_does_not_belong(foreign: Archived
         read(written([foreign]))
 
 
+def test_a_file_without_the_ring_of_its_root_vouches_for_nothing() -> None:
+    for lies in (header().model_copy(update={"ring": None}), header().model_copy(update={"root": ""})):
+        with pytest.raises(ArchiveError, match="lacks the keys"):
+            Checked(lies)
+
+
 def test_a_line_without_end_is_not_taken_into_memory(tmp_path: Path) -> None:
     file = tmp_path / "bomb.gz"
     with gzip.open(file, "wb", compresslevel=1) as packed:
