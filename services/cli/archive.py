@@ -82,8 +82,14 @@ def import_(
     The whole file is checked first: one that does not verify changes nothing. Another server must have the identity
     folder of the one that made the file, because machines trust that alone.
     """
-    check(file)
+    held = check(file)
     with opened_file(file) as reader:
+        if reader.header.root and held.covered < held.events:
+            typer.echo(
+                f"No signed checkpoint vouches for {counted(held.events - held.covered, 'event')} at the log's end: "
+                "whoever had the file could have changed that. Import a file that was in your hands alone.",
+                err=True,
+            )
         restored: Restored = asyncio.run(
             restore(reader.messages(), data_dir, identity, nats_url, root=reader.header.root, secured=not no_auth)
         )

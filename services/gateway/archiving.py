@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
 from nats.aio.client import Client
 
 from events import log
 from events.archive.format import STREAMS, Archived, Header, Writer
+from events.audit.asking import ask_checkpoint
 from events.client import Entry, header
+from events.errors import WireloomError
 from events.feed import StreamMissingError, entries, newest_sequence
 from events.identity import Identity
 from events.subjects import (
@@ -36,6 +39,8 @@ _PREFIXES = {
 }
 _BESIDE = {LOG_STREAM: EVENT_HEADER.encode(), CHECKPOINTS_STREAM: SIGNATURE_HEADER.encode()}
 _CHUNK = 1 << 16
+_CHECKPOINT_SECONDS = 5.0
+"""So long a checkpoint of the log's end is waited for."""
 
 
 async def archive(client: Client, identity: Identity | None, release: str) -> AsyncIterator[bytes]:
@@ -64,6 +69,10 @@ async def _lines(client: Client, identity: Identity | None, release: str) -> Asy
             ring=identity.ring() if identity is not None else None,
         )
     )
+    # What no checkpoint vouches for, anybody who has the file could change. Without one it is a backup all the same.
+    with suppress(WireloomError, TimeoutError):
+        async with asyncio.timeout(_CHECKPOINT_SECONDS):
+            await ask_checkpoint(client)
     # The log's end before the checkpoints: none may tell of more than is in the file.
     end = await log.last_sequence(client)
     for stream in STREAMS:

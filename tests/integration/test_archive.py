@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from events import bus, log, state
+from events.archive.format import Writer
+from events.subjects import CHECKPOINTS_STREAM, LOG_STREAM
+from services.cli.archive import opened_file
 from services.cli.embedded import told_url
 from services.cli.identity import create
 from tests.support.program import ControlPlane, free_port, run_wireloom, running
@@ -80,12 +83,15 @@ def verified(plane: ControlPlane) -> Any:
 def test_export_wipe_import_verify(plane: ControlPlane, data: Path, tmp_path: Path) -> None:
     history(plane)
     before, file = whole(plane), tmp_path / "all.log.gz"
-    assert f"Exported {len(before[0])} events" in told(plane, "log", "export", str(file))
+    exported = told(plane, "log", "export", str(file))
+    assert f"Exported {len(before[0])} events" in exported
+    assert f"signed checkpoints vouch for it up to position {len(before[0])}" in " ".join(exported.split())
     assert file.stat().st_mode & 0o077 == 0
     refused = run_wireloom("log", "import", str(file), "--data-dir", str(data))
     assert "process" in refused.stderr, "the control plane runs"
     wiped(plane, data)
-    assert run_wireloom("log", "import", str(file), "--data-dir", str(data)).code == 0
+    imported = run_wireloom("log", "import", str(file), "--data-dir", str(data))
+    assert (imported.code, "No signed checkpoint" in imported.stderr) == (0, False)
     again = run_wireloom("log", "import", str(file), "--data-dir", str(data))
     assert (again.code, "already" in again.stderr) == (4, True)
     plane.again()
@@ -125,6 +131,24 @@ def test_what_is_damaged_or_of_another_control_plane_changes_nothing(
     assert (refused.code, "another root key" in refused.stderr) == (4, True)
     assert not (data / "bus").exists()
     assert not list(data.glob("bus*"))
+
+
+def test_it_is_told_where_nobody_vouches_for_the_end(plane: ControlPlane, data: Path, tmp_path: Path) -> None:
+    history(plane)
+    file, bare = tmp_path / "all.log.gz", tmp_path / "bare.log.gz"
+    told(plane, "log", "export", str(file))
+    wiped(plane, data)
+    with opened_file(file) as reader:
+        writer, count = Writer(), 0
+        lines = [writer.header(reader.header)]
+        for message in reader.messages():
+            if message.stream != CHECKPOINTS_STREAM:
+                lines.append(writer.message(message))
+                count += message.stream == LOG_STREAM
+    bare.write_bytes(gzip.compress(b"".join([*lines, writer.footer()])))
+    imported = run_wireloom("log", "import", str(bare), "--data-dir", str(data))
+    assert imported.code == 0
+    assert f"No signed checkpoint vouches for {count} events" in imported.stderr
 
 
 def test_personal_data_is_removed_and_the_log_verifies(plane: ControlPlane, data: Path, tmp_path: Path) -> None:
