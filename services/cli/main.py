@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import typer
@@ -90,6 +91,19 @@ accounts.app.command()(first.recover)
 app.add_typer(keys.app, name="key", rich_help_panel="Control plane")
 app.add_typer(export.app, name="identity", rich_help_panel="Control plane")
 app.command(rich_help_panel="Control plane")(status.version)
+
+
+def _flow(group: typer.Typer) -> None:
+    """Have each paragraph of the commands' help wrap at the terminal's width, not where the docstring's lines end."""
+    for command in group.registered_commands:
+        text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    for part in group.registered_groups:
+        if part.typer_instance is not None:
+            _flow(part.typer_instance)
+
+
+_flow(app)
 
 
 def run() -> None:

@@ -38,7 +38,8 @@ def undo(
     """
     if last == (command is not None):
         raise InvalidInputError(
-            "Say which command to undo.", hint="Give its id or the position of one of its events, or --last."
+            "That names two commands." if last else "Say which command to undo.",
+            hint="Give its id or the position of one of its events, or --last.",
         )
     with opened(context, url, as_json, dry_run=dry_run) as session:
         command_id, position = _newest(session) if command is None else _meant(session, command)
@@ -90,11 +91,13 @@ def _me(session: Session) -> str:
 
 
 def _show_plan(session: Session, found: Json) -> None:
-    if session.as_json or session.api.is_dry:
+    if session.as_json:
         return
     session.say(f"What {found['actor']} did at {local_time(found['time'])} (command {found['command_id']}):")
     session.table(_sentences((str(event["sequence"]), event["text"]) for event in found["events"]))
-    if found["undo"]["events"]:
+    if session.api.is_dry:
+        session.say("")  # what it is taken back by follows, with what that would do
+    elif found["undo"]["events"]:
         session.say("is taken back by:")
         session.table(_sentences(("", event["text"]) for event in found["undo"]["events"]))
 

@@ -254,6 +254,7 @@ def test_wireloom_undo(plane: ControlPlane) -> None:
         assert "172.16.0.1 in the network office was given to web-2 since: event" in refused.stderr
         assert "wireloom undo" in refused.stderr
     tried = plane.run("undo", "--last", "--dry-run")
+    assert tried.stdout.startswith("What ")
     assert "unassigned web-2 from office" in tried.stdout
     assert tried.stdout.endswith("Nothing was changed.\n")
     undone = plane.run("undo", "--last")
@@ -270,7 +271,7 @@ def test_wireloom_undo(plane: ControlPlane) -> None:
     ("arguments", "code", "said"),
     [
         ((), 2, "Say which command to undo."),
-        (("1", "--last"), 2, "Say which command to undo."),
+        (("1", "--last"), 2, "That names two commands."),
         (("nonsense",), 2, "neither the id of a command nor a position"),
         (("99999",), 3, "There is no event at the position 99999"),
         (("0",), 3, "There is no event at the position 0"),
