@@ -70,7 +70,7 @@ def changes_table(changes: Iterable[Json]) -> Table:
 
 def laggards_table(laggards: Iterable[Json], revision: int) -> Table:
     """The machines that have not applied everything."""
-    table = plain_table("Not up to date", "Agent", "Lags since", right=("Behind",))
+    table = plain_table("Not up to date", "Status", "Lags since", right=("Behind",))
     for each in laggards:
         known = each["revision"] is not None
         table.add_row(

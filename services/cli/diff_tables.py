@@ -63,11 +63,11 @@ def summary(found: Json) -> str:
 
 def remarks(found: Json) -> Iterator[str]:
     """What is not shown, and how to see it."""
-    for since in filter(None, (found[side]["reports_since"] for side in ("from", "to"))):
+    for since in filter(None, dict.fromkeys(found[side]["reports_since"] for side in ("from", "to"))):
         yield f"What machines reported is known since {local_time(since)} only: of before, paths may seem to differ."
     more = found["total"] - len(found["items"])
     if more > 0:
-        yield f"{more:,} more are not listed: give a higher --limit, or --network."
+        yield f"{more:,} more line{' is' if more == 1 else 's are'} not listed: give a higher --limit, or --network."
     if any(change["count"] > 1 for change in found["items"]):
         yield "What many do alike is told in one line: --whole tells each."
     if names := [network["name"] for network in found["left_out"]]:

@@ -45,7 +45,7 @@ def _parts(told: Json) -> Iterator[tuple[str, Table]]:
     yield from change_tables(told["effects"]["items"])
     more = told["effects"]["total"] - len(told["effects"]["items"])
     if more > 0:
-        yield f"And {more:,} changes more", _sentences(())
+        yield f"And {more:,} more line{'' if more == 1 else 's'} of what would change", _sentences(())
     if told["later"]:
         yield "Later", _sentences(told["later"])
 

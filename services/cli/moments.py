@@ -23,7 +23,10 @@ LOOKING_BACK = ("network", "machine", "path", "bgp", "route", "vip", "policy", "
 _KEY = "services.cli.moments"
 _WHO = "What looks back: list and show of network, machine, route, vip and policy; path, bgp, ledger, why, network "
 _HINT = f"Leave --at out. {_WHO}reflectors and machine gateway."
-_HINTS = {"wireloom log": "Give --since and --until instead."}
+_HINTS = {
+    "wireloom log": "Give --since and --until instead.",
+    "wireloom diff": "Give the two moments behind it: wireloom diff A B",
+}
 
 At = Annotated[
     str | None,
@@ -31,7 +34,7 @@ At = Annotated[
         "--at",
         metavar="MOMENT",
         help="Show what was then: at a position of the log, a time (of your time zone, if it names none), or so long "
-        'ago. For list, show, path and bgp: wireloom --at "2 hours ago" network show office',
+        'ago. For list, show, path, bgp and why: wireloom --at "2 hours ago" network show office',
     ),
 ]
 
@@ -88,6 +91,8 @@ def no_past(command: str) -> InvalidInputError:
 
 def of_then(error: NotFoundError) -> None:
     """Have an error say that what was not found may be there at another moment, or under another name."""
+    if error.detail.startswith("The log ends at"):  # it is the moment that was not found
+        return
     error.hint = f"{error.hint} With --at, names are those of that moment.".strip()
 
 

@@ -166,7 +166,7 @@ async def test_the_command(mesh: Mesh) -> None:
     assert lines[-1] == "140 changes: 140 added."
     assert "--whole tells each" in shown.stderr
     whole = await wireloom(mesh, str(position), "now", "-n", "office", "--whole", "--limit", "20")
-    assert "120 more are not listed" in whole.stderr
+    assert "120 more lines are not listed" in whole.stderr
     assert whole.stdout.splitlines()[-1] == "140 changes: 140 added."
 
     found = json.loads((await wireloom(mesh, "now", str(position), "--json")).stdout)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from events.errors import InvalidInputError, NotFoundError
 from services.cli import main
-from services.cli.moments import as_of, sent
+from services.cli.moments import as_of, of_then, sent
 from services.cli.session import Surroundings
 from tests.unit.test_cli_commands import OFFICE, Gateway, machine, network, ok, page, problem
 
@@ -239,3 +239,15 @@ def test_a_time_without_a_zone_is_local(monkeypatch: pytest.MonkeyPatch, zone: s
 def test_a_moment_in_words() -> None:
     assert as_of("0") == "As of the beginning (log position 0)"
     assert as_of("7 2026-05-03T14:02:11.000000Z").endswith("(log position 7)")
+
+
+def test_of_a_moment_that_is_not_yet_nothing_is_said_of_names() -> None:
+    error = NotFoundError("The log ends at 3: there is no position 99 yet.", hint="Give one that there is.")
+    of_then(error)
+    assert error.hint == "Give one that there is."
+
+
+def test_diff_takes_its_moments_behind_it(wireloom: Callable[..., Result], gateway: PastGateway) -> None:
+    error = wireloom("--at", "3", "diff", "1", "2").exception
+    assert isinstance(error, InvalidInputError)
+    assert "wireloom diff A B" in error.hint

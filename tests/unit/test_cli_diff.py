@@ -34,7 +34,7 @@ def test_what_is_not_shown_is_said() -> None:
     told = found(items=[{"count": 11}], total=3, left_out=networks, to=SIDE | {"reports_since": "2026-05-03T15:00:00Z"})
     since, more, together, left_out = remarks(told)
     assert since.startswith("What machines reported is known since 2026-05-0")
-    assert more == "2 more are not listed: give a higher --limit, or --network."
+    assert more == "2 more lines are not listed: give a higher --limit, or --network."
     assert together == "What many do alike is told in one line: --whole tells each."
     assert "net-0, net-1, net-2, net-3 and 2 more were not compared" in left_out
     assert list(remarks(found())) == []
