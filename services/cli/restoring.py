@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -29,12 +29,16 @@ from events.subjects import (
     CHECKPOINTS,
     CHECKPOINTS_STREAM,
     EVENT_HEADER,
+    HISTORY_STREAM,
     LOG,
     LOG_STREAM,
+    PATHS_STREAM,
     PLANS,
     PLANS_STREAM,
     REACH,
     REACH_STREAM,
+    SNAPSHOTS,
+    STATE_STREAM,
 )
 from events.trust.permissions import Role
 from events.trust.signing import SIGNATURE_HEADER
@@ -49,6 +53,17 @@ _WRITERS: dict[str, Role] = {
     REACH_STREAM: "gateway",
     BGP_STREAM: "gateway",
 }
+_OTHERS: dict[str, Role] = {
+    CHECKPOINTS_STREAM: "topology",
+    STATE_STREAM: "topology",
+    REACH_STREAM: "topology",
+    PATHS_STREAM: "topology",
+    BGP_STREAM: "topology",
+    PLANS_STREAM: "topology",
+    HISTORY_STREAM: "topology",
+    SNAPSHOTS.name: "allocator",
+}
+"""What must be empty beside the log, and who may look."""
 _SECONDS = 30.0
 
 
@@ -130,7 +145,7 @@ async def _write(url: str, identity: Identity | None, messages: Iterable[Archive
         clients = {
             role: await stack.enter_async_context(_connected(url, identity, role)) for role in set(_WRITERS.values())
         }
-        await _require_empty(clients["topology"], url)
+        await _require_empty(clients, url)
         await bus.ensure_streams(clients["topology"], (LOG, REACH, BGP, PLANS, CHECKPOINTS), replicas)
         rest = iter(messages)
         while some := list(islice(rest, MAX_BATCH)):
@@ -151,13 +166,24 @@ async def _connected(url: str, identity: Identity | None, role: Role) -> AsyncIt
         await client.close()
 
 
-async def _require_empty(client: Client, url: str) -> None:
+async def _require_empty(clients: Mapping[Role, Client], url: str) -> None:
+    """What was derived from another log would be taken for what follows from this one: also the names that were removed
+    from it, for an event from which something was removed has the digest that it had."""
+    if await _holds(clients["topology"], LOG_STREAM):
+        raise ConflictError(f"The bus at {url} holds a log already.", hint="Import into a bus that holds none.")
+    left = [stream for stream, role in _OTHERS.items() if await _holds(clients[role], stream)]
+    if left:
+        raise ConflictError(
+            f"The bus at {url} holds no log, but what belongs to one: {', '.join(left)}.",
+            hint="Stop the control plane, delete all these streams, and import again; or import into another bus.",
+        )
+
+
+async def _holds(client: Client, stream: str) -> bool:
     try:
-        if not await last_sequence(client, LOG_STREAM):
-            return
+        return await last_sequence(client, stream) > 0
     except StreamMissingError:
-        return
-    raise ConflictError(f"The bus at {url} holds a log already.", hint="Import into a bus that holds none.")
+        return False
 
 
 async def _write_events(client: BusClient, messages: list[Archived]) -> None:
@@ -169,7 +195,7 @@ async def _write_events(client: BusClient, messages: list[Archived]) -> None:
     except (ExpectationError, UncertainError, RefusedError) as error:
         raise UnavailableError(
             f"The events from position {messages[0].sequence} on could not be written: {error}.",
-            hint="Import again, into a bus that holds no log.",
+            hint="Import again; at --nats-url, delete the streams first that were begun.",
         ) from error
     if last != messages[-1].sequence:
         raise UnavailableError("The events came to stand at other positions.", hint="Import into an empty bus.")
