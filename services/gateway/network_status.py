@@ -59,7 +59,8 @@ def status_of(
     counts: Counter[int] = Counter()
     laggards: list[Laggard] = []
     for _, machine_id in network.by_address.rows:
-        applied = presence.applied(machine_id, network_id) or None
+        # Machines say what they like, and may have heard of a revision before this gateway did.
+        applied = max(0, min(presence.applied(machine_id, network_id), revision)) or None
         if applied is not None:
             counts[applied] += 1
         if applied is None or applied < revision:

@@ -128,6 +128,15 @@ def test_what_cannot_be_is_not_believed(world: World) -> None:
     assert list(world.status().changes[0].seconds) == [1.0]
 
 
+def test_nobody_is_at_a_revision_that_there_is_not(world: World) -> None:
+    revision = world.change(world.one)
+    world.beat(world.one, 10**30)
+    world.beat(world.two, -(10**30))
+    status = world.status()
+    assert status.revisions == ((revision, 1),)
+    assert [(each.machine_id, each.revision) for each in status.laggards] == [(world.two, None)]
+
+
 def test_a_machine_that_says_less_and_then_more_again_counts_once(world: World) -> None:
     before = world.change(world.one)
     world.beat(world.one, before)
