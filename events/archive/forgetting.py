@@ -42,6 +42,7 @@ class Survey:
     def __init__(self, messages: Iterable[Archived]) -> None:
         self._accounts: dict[UUID, _Known] = {}
         self._machines: dict[UUID, _Known] = {}
+        self._actors: set[str] = set()
         for message in messages:
             if message.stream == LOG_STREAM:
                 self._take(message)
@@ -55,11 +56,20 @@ class Survey:
         """The deleted machine with this hostname or id. Raises as `account` does."""
         return _found(self._machines, called, "machine")
 
+    def actor(self, called: str) -> str:
+        """Who gave commands, as the log has it. Raises `NotFoundError` where nobody of that name did."""
+        if called not in self._actors:
+            raise NotFoundError(
+                f"The log tells of nobody {called} who gave commands.",
+                hint="Give it just as `wireloom log --json` has it: cli:anna, or account:anna/laptop.",
+            )
+        return called
+
     def _take(self, message: Archived) -> None:
-        kind = _kind(message)
+        kind, fields = _kind(message), orjson.loads(message.payload)
+        self._actors.add(fields["actor"])
         if kind not in (*_NAMED_ACCOUNT, *_NAMED_MACHINE):
             return
-        fields = orjson.loads(message.payload)
         is_account = kind in _NAMED_ACCOUNT
         known = self._accounts if is_account else self._machines
         item = UUID(fields["account_id" if is_account else "machine_id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 import os
 import zlib
 from collections import Counter
@@ -22,6 +23,7 @@ from events.archive.format import MAX_LINE, ArchiveError, Reader, Writer
 from events.errors import ConflictError, InvalidInputError
 from events.subjects import CHECKPOINTS_STREAM, LOG_STREAM
 from services.cli.first import BusUrl, DataDir, IdentityDir, located
+from services.cli.logs import configure_logging
 from services.cli.restoring import Restored, restore
 from services.cli.session import AsJson, Session, Url, opened
 
@@ -42,8 +44,12 @@ class Held:
     @property
     def text(self) -> str:
         """In words."""
-        vouched = f"; signed checkpoints vouch for it up to position {self.covered:,}" if self.covered else ""
-        return f"{counted(self.events, 'event')} and {counted(self.reports, 'report')}{vouched}"
+        return f"{counted(self.events, 'event')} and {counted(self.reports, 'report')}"
+
+    @property
+    def vouched(self) -> str:
+        """Up to where it is signed, in words."""
+        return f"; signed checkpoints vouch for it up to position {self.covered:,}" if self.covered else ""
 
 
 def export(
@@ -64,7 +70,7 @@ def export(
         with session.working("exporting the log"):
             _download(session, draft)
             held = check(draft)
-        session.say(f"Exported {held.text} to {file} ({draft.stat().st_size:,} bytes).")
+        session.say(f"Exported {held.text} to {file} ({draft.stat().st_size:,} bytes){held.vouched}.")
         if as_json:
             session.json({"file": str(file), "events": held.events, "reports": held.reports, "covered": held.covered})
 
@@ -82,6 +88,7 @@ def import_(
     The whole file is checked first: one that does not verify changes nothing. Another server must have the identity
     folder of the one that made the file, because machines trust that alone.
     """
+    configure_logging(logging.WARNING, service="log import")
     held = check(file)
     with opened_file(file) as reader:
         if reader.header.root and held.covered < held.events:
@@ -138,7 +145,7 @@ def forget(
     forgetting = Forgetting(
         [survey.account(called) for called in account or ()],
         [survey.machine(called) for called in machine or ()],
-        actor or (),
+        [survey.actor(called) for called in actor or ()],
         datetime.now(UTC),
         root,
     )
@@ -180,7 +187,11 @@ def opened_file(file: Path) -> Iterator[Reader]:
         with gzip.open(file, "rb") as unpacked:
             # A small file may unpack to one line without end.
             yield Reader(iter(lambda: unpacked.readline(MAX_LINE + 1), b""))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except gzip.BadGzipFile as error:
+        raise ArchiveError(
+            f"{file} is no export of a log, or damaged.", hint="Give a file that `wireloom log export` wrote."
+        ) from error
+    except (EOFError, zlib.error) as error:
         raise ArchiveError(
             f"{file} is cut off or damaged.", hint="Export the log again, or take another copy."
         ) from error

@@ -12,8 +12,9 @@ import structlog
 _NOISY = ("httpx2", "httpcore2", "nats")
 
 
-def configure_logging(**bound: Any) -> None:
-    """Set up logging for this process, the standard library's loggers included; `bound` stands in every line."""
+def configure_logging(level: int = logging.INFO, **bound: Any) -> None:
+    """Set up logging for this process, the standard library's loggers included, of what is as grave as `level`;
+    `bound` stands in every line."""
 
     def add_bound(logger: Any, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {**bound, **line}
@@ -28,7 +29,7 @@ def configure_logging(**bound: Any) -> None:
     shared: list[Any] = [add_bound, structlog.stdlib.add_log_level, stamp]
     structlog.configure(
         processors=[*shared, *rendering],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -40,6 +41,6 @@ def configure_logging(**bound: Any) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)

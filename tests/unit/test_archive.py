@@ -229,6 +229,10 @@ def test_only_what_is_deleted_can_be_forgotten(story: Story) -> None:
         survey.machine("db-1")
     with pytest.raises(NotFoundError):
         survey.machine("nobody")
+    with pytest.raises(NotFoundError, match="nobody account:nobody who gave commands"):
+        survey.actor("account:nobody")
+    desk = f"account:{story.names[story.bob]}/desk"
+    assert survey.actor(desk) == desk
     story.history.register_machine("annas-tablet")
     with pytest.raises(ConflictError, match="Several"):
         Survey(messages(story.history.events)).machine("annas-tablet")
