@@ -1,4 +1,4 @@
-"""Finding what a person named that may be gone: by its uuid, or by the name that it had when it was deleted."""
+"""Finding what a person named as it was once: by its uuid, or by a name that it had, also of what was deleted."""
 
 from __future__ import annotations
 
@@ -15,48 +15,54 @@ _LOOKED_AT = 1000
 
 
 class _Kind(NamedTuple):
-    """What the event of a deletion is called, and where it has the name and the uuid."""
+    """In which events a name ends, and where each has the name and the uuid."""
 
-    kind: str
-    name: str
+    ends: dict[str, str]
     uuids: str
 
 
-_MACHINE = _Kind("machine.deleted", "hostname", "machine_uuids")
-_NETWORK = _Kind("network.deleted", "name", "network_uuids")
+_MACHINE = _Kind({"machine.deleted": "hostname", "machine.renamed": "previous_hostname"}, "machine_uuids")
+_NETWORK = _Kind({"network.deleted": "name", "network.renamed": "previous_name"}, "network_uuids")
 
 
 def machine_ever(session: Session, text: str) -> str:
-    """The uuid of a machine, also of one that was deleted. Raises `NotFoundError`, `InvalidInputError`."""
+    """The uuid of a machine, also of one that was deleted or has another name now.
+
+    Raises `NotFoundError`, `InvalidInputError`.
+    """
     if uuid := as_uuid(text):
         return uuid
     try:
         return str(machine_named(session.api, text)["uuid"])
     except NotFoundError as error:
-        return _deleted(session, text, _MACHINE, error)
+        return _former(session, text, _MACHINE, error)
 
 
 def network_ever(session: Session, text: str) -> str:
-    """The uuid of a network, also of one that was deleted. Raises `NotFoundError`, `InvalidInputError`."""
+    """The uuid of a network, also of one that was deleted or has another name now.
+
+    Raises `NotFoundError`, `InvalidInputError`.
+    """
     if uuid := as_uuid(text):
         return uuid
     try:
         return str(network_named(session.api, text)["uuid"])
     except NotFoundError as error:
-        return _deleted(session, text, _NETWORK, error)
+        return _former(session, text, _NETWORK, error)
 
 
-def _deleted(session: Session, text: str, kind: _Kind, error: NotFoundError) -> str:
-    """The one that had the name when it was deleted, among the last that were."""
+def _former(session: Session, text: str, kind: _Kind, error: NotFoundError) -> str:
+    """The one that had the name before, among the last that were deleted or renamed."""
     if session.is_past:
         raise error
-    events = session.api.get(EVENTS, kind=kind.kind, limit=_LOOKED_AT)["items"]
-    found = {event[kind.uuids][0]: event for event in events if event["data"][kind.name].lower() == text.lower()}
+    events = session.api.get(EVENTS, kind=list(kind.ends), limit=_LOOKED_AT)["items"]
+    named = (event for event in events if event["data"][kind.ends[event["kind"]]].lower() == text.lower())
+    found = list(dict.fromkeys(event[kind.uuids][0] for event in named))
     if not found:
         raise error
     if len(found) > 1:
         raise InvalidInputError(
-            f"There is no {text!r}, and {len(found)} of that name were deleted.",
-            hint=f"Give the uuid of the one you mean: {', '.join(list(found)[:10])}.",
+            f"There is no {text!r} now, and {len(found)} had that name before.",
+            hint=f"Give the uuid of the one you mean: {', '.join(found[:10])}.",
         )
-    return str(next(iter(found)))
+    return str(found[0])

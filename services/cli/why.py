@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any
 
 import typer
 
+from events.errors import InvalidInputError
 from services.cli.former import machine_ever, network_ever
 from services.cli.session import AsJson, Session, Url, opened
 from services.cli.why_trees import why_tree
@@ -86,10 +88,24 @@ def route(
 ) -> None:
     """Why a prefix is announced, or is not; with --machine, why that machine has a route to it, or none."""
     with opened(context, url, as_json, looks_back=True) as session:
-        asked = {"prefix": prefix if "/" in prefix else f"{prefix}/32"}
+        asked = {"prefix": _prefix(prefix)}
         if machine is not None:
             asked["machine"] = machine_ever(session, machine)
         _explain(session, "route", network, **asked)
+
+
+def _prefix(text: str) -> str:
+    """A prefix as it was given, or a virtual IP as a prefix. Raises `InvalidInputError` for what is neither."""
+    if "/" in text:
+        return text
+    try:
+        return f"{IPv4Address(text)}/32"
+    except AddressValueError:
+        raise InvalidInputError(
+            f"{text!r} is neither a prefix nor a virtual IP.",
+            hint="Give one such as 10.20.0.0/16: `wireloom route list` and `wireloom vip list` show them.",
+            field="prefix",
+        ) from None
 
 
 def _pair(session: Session, what: str, machine: str, peer: str, network: str | None) -> None:

@@ -181,8 +181,12 @@ async def test_who_held_an_address_and_why_it_is_free(mesh: Mesh) -> None:
     for asked in ({"network": str(uuid4())}, {"machine": str(uuid4())}):
         assert (await mesh.http.get(LEDGER, params=asked)).status_code == 404
     assert (await mesh.http.get(LEDGER, params={"after": "nonsense"})).status_code == 422
-    shown = await program(mesh, "ledger", "--network", "cave", "--at", str(held))
-    assert shown.stdout.splitlines()[-1].split()[:2] == ["10.1.0.1", "old"]
+    asked = {"cave": ("--at", str(held)), "lab": ()}  # its name then, and the one before it was renamed
+    for name, moment in asked.items():
+        shown = await program(mesh, "ledger", "--network", name, *moment)
+        assert shown.stdout.splitlines()[-1].split()[:2] == ["10.1.0.1", "old"]
+    refused = await program(mesh, "why", "route", "datacenter")
+    assert (refused.code, "neither a prefix nor a virtual IP" in refused.stderr) == (2, True)
 
 
 async def pages(http: httpx2.AsyncClient) -> list[dict[str, Any]]:

@@ -99,7 +99,8 @@ def _choice(tell: Teller, member: MembershipRecord, cidr: IPv4Network, assigned:
     earlier = {each.address for each in event.assignments}
     lowest = next((address for address in cidr.hosts() if address not in taken), None)
     if lowest is None or lowest in earlier:
-        yield thing("it was the lowest that was free then" if len(earlier) == 1 else "they were the lowest free then")
+        many = f"the {len(earlier):,} given together were the lowest that were free then"
+        yield thing("it was the lowest that was free then" if len(earlier) == 1 else many)
     else:
         yield thing(f"it was asked for: the lowest that was free then was {lowest}")
 
