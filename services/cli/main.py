@@ -22,6 +22,7 @@ from services.cli import (
     log,
     login,
     machines,
+    moments,
     networks,
     paths,
     policies,
@@ -93,17 +94,19 @@ app.add_typer(export.app, name="identity", rich_help_panel="Control plane")
 app.command(rich_help_panel="Control plane")(status.version)
 
 
-def _flow(group: typer.Typer) -> None:
-    """Have each paragraph of the commands' help wrap at the terminal's width, not where the docstring's lines end."""
+def _prepare(group: typer.Typer) -> None:
+    """What all commands have: they know where `--at` stands, and each paragraph of their help wraps at the terminal's
+    width, not where the docstring's lines end."""
     for command in group.registered_commands:
         text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
+        command.cls = moments.Command
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     for part in group.registered_groups:
         if part.typer_instance is not None:
-            _flow(part.typer_instance)
+            _prepare(part.typer_instance)
 
 
-_flow(app)
+_prepare(app)
 
 
 def run() -> None:

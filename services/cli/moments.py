@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated
+from itertools import takewhile
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from events.errors import InvalidInputError, NotFoundError
 from events.instants import parse_instant
@@ -37,6 +39,21 @@ At = Annotated[
         'ago. For list, show, path, bgp and why: wireloom --at "2 hours ago" network show office',
     ),
 ]
+
+
+class Command(TyperCommand):
+    """A command that knows where `--at` stands: before it, unless it has one of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As every command does. Raises `InvalidInputError` for `--at` behind a command that has none."""
+        own = any("--at" in option.opts for option in self.params)
+        given = (each for each in takewhile(lambda each: each != "--", args) if each.partition("=")[0] == "--at")
+        if not own and any(given):
+            program, _, command = ctx.command_path.partition(" ")
+            raise InvalidInputError(
+                "--at stands before the command.", hint=f"Write: {program} --at MOMENT {command} …", field="at"
+            )
+        return super().parse_args(ctx, args)
 
 
 class LocalZone(tzinfo):

@@ -251,3 +251,11 @@ def test_diff_takes_its_moments_behind_it(wireloom: Callable[..., Result], gatew
     error = wireloom("--at", "3", "diff", "1", "2").exception
     assert isinstance(error, InvalidInputError)
     assert "wireloom diff A B" in error.hint
+
+
+def test_behind_a_command_it_says_where_it_stands(wireloom: Callable[..., Result], gateway: PastGateway) -> None:
+    for given in (["--at", "3"], ["--at=3"]):
+        error = wireloom("network", "show", "office", *given).exception
+        assert isinstance(error, InvalidInputError)
+        assert "--at MOMENT network show" in error.hint
+    assert not gateway.requests
