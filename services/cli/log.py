@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from events.errors import InvalidInputError, UnavailableError
 from services.cli.api import Api, Json
 from services.cli.harmless import json_text
 from services.cli.lookup import machine_named, network_named
+from services.cli.moments import sent_time
 from services.cli.resolve import as_uuid
 from services.cli.session import Session, Url, opened
 from services.cli.tables import command_cells, event_row, events_table, stacked_cells
@@ -45,7 +47,9 @@ def log(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", "-k", help="Only of this kind; may be given several times.")
     ] = None,
-    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only from then on, as 2026-05-04T08:30Z.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help='Only from then on: 2026-05-04T08:30, "2 hours ago".')
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only from before then.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many: the newest, or with --after the next.")] = 50,
     after: Annotated[int | None, typer.Option(min=0, help="Only those after this position in the log.")] = None,
@@ -60,7 +64,7 @@ def log(
         _require_none(context)
         return
     with opened(context, url, as_json) as session:
-        given = {"actor": actor, "kind": kind or None, "since": since, "until": until}
+        given = {"actor": actor, "kind": kind or None, "since": _time(since), "until": _time(until)}
         filters = _filters(session.api, network, machine)
         filters |= {name: value for name, value in given.items() if value is not None}
         end = session.api.get(EVENTS, limit=1)["last_sequence"] if follow else 0
@@ -98,6 +102,17 @@ def _filters(api: Api, network: str | None, machine: str | None) -> Json:
     if machine is not None:
         filters["machine"] = as_uuid(machine) or machine_named(api, machine)["uuid"]
     return filters
+
+
+def _time(text: str | None) -> str | None:
+    """A time as the gateway takes it, also one to come. Raises `InvalidInputError`."""
+    if text is None:
+        return None
+    try:
+        return sent_time(text, datetime.now(UTC))
+    except InvalidInputError as error:
+        error.hint = "Give one such as 2026-05-03T14:02, or how long ago, such as '2 hours ago'."
+        raise
 
 
 def past_events(api: Api, limit: int, after: int | None, filters: Json) -> list[Json]:

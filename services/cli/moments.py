@@ -95,6 +95,25 @@ def sent(at: str, now: datetime) -> str:
     return instant.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def sent_time(text: str, now: datetime) -> str:
+    """A time as the gateway is asked for it, which may be to come. Raises `InvalidInputError`."""
+    if text.strip().isdigit():
+        raise InvalidInputError(f"{text} is no time.", field="time")
+    try:
+        return sent(text, now)
+    except InvalidInputError:
+        return _to_come(text)
+
+
+def _to_come(text: str) -> str:
+    try:
+        time = datetime.fromisoformat(text.strip())
+        time = time.replace(tzinfo=LocalZone()) if time.tzinfo is None else time
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        raise InvalidInputError(f"{text!r} is no time.", field="time") from None
+
+
 def moment_of(context: typer.Context) -> str | None:
     """The moment that a command is to show, as the gateway is asked for it; None for the present."""
     moment: str | None = context.meta.get(_KEY)
