@@ -59,7 +59,7 @@ def log(
     url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")] = False,
 ) -> None:
-    """Show the events, oldest first: when, who, what. They are never changed or removed."""
+    """Show the events, oldest first: when, who, what. They are kept for ever."""
     if context.invoked_subcommand is not None:
         _require_none(context)
         return

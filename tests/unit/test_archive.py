@@ -272,16 +272,16 @@ def test_events_of_those_who_are_forgotten_keep_their_digests() -> None:
 @pytest.mark.parametrize(
     "foreign",
     [
-        Archived(REACH_STREAM, 1, f"log.{uuid4()}", "", b"{}"),
+        Archived(REACH_STREAM, 1, f"log.{UUID(int=7)}", "", b"{}"),
         Archived(REACH_STREAM, 1, "allocator.execute", "", b"{}"),
         Archived(REACH_STREAM, 1, "reach.>", "", b"{}"),
         Archived(REACH_STREAM, 1, "reach.a b", "", b"{}"),
         Archived(REACH_STREAM, 1, "reach.a\r\nPUB log.a 0", "", b"{}"),
         Archived(REACH_STREAM, 1, "reach.a.b.c", "signed", b"{}"),
         Archived(BGP_STREAM, 1, "$JS.API.STREAM.PURGE.STATE", "", b""),
-        Archived(PLANS_STREAM, 1, f"state.network.{uuid4()}.info", "", b"{}"),
+        Archived(PLANS_STREAM, 1, f"state.network.{UUID(int=7)}.info", "", b"{}"),
         Archived(CHECKPOINTS_STREAM, 1, "checkpoint.1", "a\r\nNats-Msg-Id: b", b"{}"),
-        Archived(LOG_STREAM, 1, f"log.{uuid4()}", "1 a:1\r\nNats-Msg-Id: b", b"{}"),
+        Archived(LOG_STREAM, 1, f"log.{UUID(int=7)}", "1 a:1\r\nNats-Msg-Id: b", b"{}"),
     ],
     ids=lambda message: f"{message.stream} {message.subject}",
 )
