@@ -222,6 +222,7 @@ async def test_who_may_undo_what(tmp_path: Path) -> None:
         assert await plane.position() == before
         seen = await done(viewer.get(f"{COMMANDS}/{account}"))
         assert (seen["undo"]["role"], "secret_hash" in str(seen)) == ("admin", False)
+        assert (seen["undo"]["possible"], "yours is viewer" in seen["undo"]["detail"]) == (False, True)
         undone = await done(operator.post(f"{COMMANDS}/{network}/undo"))
         assert undone["events"][0]["actor"].startswith("account:olga")
         await done(admin.post(f"{COMMANDS}/{account}/undo"))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from events.commands import Actor, Undo
 from events.domain import DomainEvent
-from events.errors import ConflictError, NotFoundError
+from events.errors import ConflictError, ForbiddenError, NotFoundError
 from events.log import LoggedEvent
 from services.gateway import history
 from services.gateway.authority import require, role_to_undo
@@ -27,7 +27,7 @@ from services.gateway.http.command_schemas import (
 )
 from services.gateway.http.documents import changing, reading
 from services.gateway.http.events import event_view
-from services.gateway.http.guard import OPERATOR, VIEWER, Calling, GuardedRoute
+from services.gateway.http.guard import OPERATOR, VIEWER, Caller, Calling, GuardedRoute
 from services.gateway.naming import NameOf
 from services.gateway.words import fields_of, in_words, machines_of, networks_of
 
@@ -37,8 +37,10 @@ router = APIRouter(prefix=COMMANDS, tags=["events"], route_class=GuardedRoute)
 
 
 @router.get("/{command_id}", response_model=CommandView, responses=reading(404), dependencies=[VIEWER])
-async def get_command(command_id: UUID, gateway: Served, query: Annotated[CommandQuery, Query()]) -> Response:
-    """Get what a command did, and whether that could be undone now.
+async def get_command(
+    command_id: UUID, gateway: Served, caller: Calling, query: Annotated[CommandQuery, Query()]
+) -> Response:
+    """Get what a command did, and whether that could be undone now, by who asks.
 
     Without `position` the log is looked through for it, newest first.
     """
@@ -51,7 +53,7 @@ async def get_command(command_id: UUID, gateway: Served, query: Annotated[Comman
             actor=first.actor,
             time=first.time,
             events=tuple(event_view(logged, name_of) for logged in events),
-            undo=await _undo_now(gateway, events, name_of),
+            undo=await _undo_now(gateway, caller, events, name_of),
         )
     )
 
@@ -110,9 +112,13 @@ def undo_of(events: Sequence[LoggedEvent], command_id: UUID, actor: Actor) -> Un
     )
 
 
-async def _undo_now(gateway: Gateway, events: Sequence[LoggedEvent], name_of: NameOf) -> UndoAnswer:
-    """What the allocator says to undoing the command now. Raises `UnavailableError`."""
+async def _undo_now(gateway: Gateway, caller: Caller, events: Sequence[LoggedEvent], name_of: NameOf) -> UndoAnswer:
+    """What the allocator says to undoing the command now, asked only for who may. Raises `UnavailableError`."""
     role = role_to_undo(logged.event for logged in events)
+    try:
+        require(caller, role)
+    except ForbiddenError as error:
+        return UndoAnswer(possible=False, role=role, detail=error.detail, hint=error.hint)
     answer = await gateway.commander.preview([undo_of(events, uuid4(), events[0].event.actor)])
     preview = answer.commands[0]
     try:
