@@ -7,7 +7,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
 # Tests wait for other programs much of the time.
-WORKERS := $(shell echo $$(($$(nproc) * 2)))
+WORKERS := $(shell echo $$(($$(nproc) * 3 / 2)))
 
 .DEFAULT_GOAL := help
 .PHONY: help system setup demo demo-shell demo-down lab lab-healing lab-speed lab-soak lab-tests test check bench lock clean

@@ -196,7 +196,7 @@ async def test_on_a_secured_bus_allocators_may_do_what_they_do_and_nothing_else(
     "subject",
     ["state.x", "live.x", "ask.x.sync", "beat.x", "allocator.execute", "wireloom.command.x.create-network"]
     + [f"$JS.API.STREAM.{verb}" for verb in ("PURGE.LOG", "DELETE.LOG", "DELETE.SNAPSHOTS", "MSG.DELETE.LOG")]
-    + ["$JS.API.CONSUMER.CREATE.LOG", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.MSG.GET.STATE", "$SYS.x"],
+    + ["$JS.API.CONSUMER.CREATE.LOG", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.MSG.GET.REACH", "$SYS.x"],
 )
 async def test_what_an_allocator_may_not_say_is_not_heard(
     secured: EmbeddedServer, identity: Identity, subject: str

@@ -10,7 +10,7 @@ import pytest
 
 from events import bus
 from events.errors import MachineRevokedError
-from events.subjects import BGP, LOG, PATHS, REACH, SNAPSHOTS, STATE
+from events.subjects import BGP, CHECKPOINTS, HISTORY, LOG, PATHS, PLANS, REACH, SNAPSHOTS, STATE
 from services.cli.identity import create
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.enrolled import BOOTSTRAP_TOKENS, enrol, is_let_in, renew
@@ -20,9 +20,10 @@ from tests.support.waiting import wait_until
 
 
 async def has_three_copies(cluster: Cluster) -> bool:
-    """Whether all six streams are there, each with three copies."""
+    """Whether all streams are there, each with three copies."""
+    streams = (LOG, SNAPSHOTS, STATE, REACH, PATHS, BGP, HISTORY, PLANS, CHECKPOINTS)
     kept = {name: stream["config"]["num_replicas"] for name, stream in (await cluster.streams()).items()}
-    return kept == dict.fromkeys((stream.name for stream in (LOG, SNAPSHOTS, STATE, REACH, PATHS, BGP)), 3)
+    return kept == dict.fromkeys((stream.name for stream in streams), 3)
 
 
 @pytest.mark.faults

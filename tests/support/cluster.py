@@ -18,7 +18,17 @@ from nats.aio.client import Client
 from events import bus
 from events.errors import UnavailableError
 from events.identity import Identity
-from events.subjects import BGP_STREAM, LOG_STREAM, PATHS_STREAM, REACH_STREAM, SNAPSHOT_STREAM, STATE_STREAM
+from events.subjects import (
+    BGP_STREAM,
+    CHECKPOINTS_STREAM,
+    HISTORY_STREAM,
+    LOG_STREAM,
+    PATHS_STREAM,
+    PLANS_STREAM,
+    REACH_STREAM,
+    SNAPSHOT_STREAM,
+    STATE_STREAM,
+)
 from events.trust.permissions import Role
 from services.cli.embedded import die_with_parent, find_server_binary
 from services.cli.export import write_export
@@ -28,7 +38,16 @@ from tests.support.waiting import wait_until
 SIZE = 3
 
 _READERS: dict[Role, tuple[str, ...]] = {
-    "topology": (LOG_STREAM, STATE_STREAM, REACH_STREAM, PATHS_STREAM, BGP_STREAM),
+    "topology": (
+        LOG_STREAM,
+        STATE_STREAM,
+        REACH_STREAM,
+        PATHS_STREAM,
+        BGP_STREAM,
+        HISTORY_STREAM,
+        PLANS_STREAM,
+        CHECKPOINTS_STREAM,
+    ),
     "allocator": (SNAPSHOT_STREAM,),
 }
 _NOT_NOW = (nats.errors.Error, nats.js.errors.Error, OSError, UnavailableError)
