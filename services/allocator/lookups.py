@@ -60,8 +60,9 @@ def find_member(desk: Desk, entry: NetworkEntry, machine_id: UUID) -> Member:
 
 
 def memberships(desk: Desk, machine_id: UUID) -> Iterator[tuple[NetworkEntry, Member]]:
-    """Every network that a machine is in, and its place there."""
-    for entry in desk.registry.networks.values():
+    """Every network that a machine is in, and its place there, in the order of the networks' ids: what is decided must
+    not hang on who decides it."""
+    for _, entry in sorted(desk.registry.networks.items()):
         member = desk.network(entry.network_id).members.get(machine_id)
         if member is not None:
             yield entry, member

@@ -245,6 +245,18 @@ class TestMachines:
         assert len(recorder.stored_events) == written + 3
         assert address(allocator, office, other) == "172.16.0.1"
 
+    def test_it_leaves_its_networks_in_one_order_whoever_decides(
+        self, allocator: MemoryAllocator, recorder: PositionedRecorder
+    ) -> None:
+        networks = [network(allocator, f"net-{number}", f"10.{number}.0.0/16") for number in range(12)]
+        member = machine(allocator)
+        for each in networks:
+            address(allocator, each, member)
+        written = len(recorder.stored_events)
+        allocator.do(DeleteMachine, machine_id=member, force=True)
+        left = [event.originator_id for event in recorder.stored_events[written:-1]]
+        assert left == sorted(networks)
+
     def test_a_deleted_machine_s_id_is_spent(self, allocator: MemoryAllocator) -> None:
         office, member = network(allocator), machine(allocator)
         allocator.do(DeleteMachine, machine_id=member)
