@@ -24,7 +24,7 @@ from pydantic import Field
 
 from events.bus import ERROR_CODE_HEADER
 from events.client import BusClient, headers_of
-from events.codec import decode, digest_of, encode, topic_of
+from events.codec import decode, encode, topic_of
 from events.domain import DomainEvent
 from events.errors import UnavailableError, WireloomError
 from events.fields import Frozen, Moment
@@ -66,10 +66,6 @@ class Supposed(Frozen):
     def event(self) -> DomainEvent:
         """The event. Raises `UnreadableEventError`."""
         return decode(self.originator_id, self.originator_version, self.topic, self.state.encode())
-
-    def digest(self) -> str:
-        """The digest that it would have."""
-        return digest_of(self.event())
 
 
 class PastRequest(Frozen):

@@ -81,6 +81,9 @@ def import_(
     data_dir: DataDir = None,
     identity: IdentityDir = None,
     nats_url: BusUrl = "",
+    replicas: Annotated[
+        int, typer.Option(min=1, max=5, envvar="WIRELOOM_REPLICAS", help="Copies of each stream, on a cluster.")
+    ] = 1,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="For a control plane that runs with --no-auth.")] = False,
 ) -> None:
     """Put an exported log into a control plane that has none yet; on its own machine, while it is stopped.
@@ -98,7 +101,15 @@ def import_(
                 err=True,
             )
         restored: Restored = asyncio.run(
-            restore(reader.messages(), data_dir, identity, nats_url, root=reader.header.root, secured=not no_auth)
+            restore(
+                reader.messages(),
+                data_dir,
+                identity,
+                nats_url,
+                root=reader.header.root,
+                secured=not no_auth,
+                replicas=replicas,
+            )
         )
     typer.echo(
         f"Imported {counted(restored.events, 'event')} and {counted(restored.reports, 'report')} into {restored.where}."
