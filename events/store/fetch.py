@@ -20,7 +20,8 @@ PAGE = 1000
 """So many messages are asked for at once."""
 
 _NO_MESSAGE_FOUND = 10037
-_PATIENCE_SECONDS = 15.0
+_PATIENCE_SECONDS = 30.0
+"""As for a write: see `events.store.journal`."""
 _PAUSE_SECONDS = 0.05
 
 

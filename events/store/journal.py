@@ -38,8 +38,9 @@ TIPS_KEPT = 200_000
 """The ends of so many aggregates are remembered."""
 
 ATTEMPT_SECONDS = 2.0
-PATIENCE_SECONDS = 12.0
-"""So long a write is tried again before its caller is told that its fate is not known."""
+PATIENCE_SECONDS = 30.0
+"""So long a write is tried again before its caller is told that its fate is not known: while a cluster elects a new
+leader nothing is written, and an election of up to 9 s may have to be repeated, more than once on a busy machine."""
 
 _PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 _PART_SIZE = 512 * 1024

@@ -295,6 +295,7 @@ def test_a_bird_that_is_told_to_end_is_started_again_and_keeps_what_it_taught_th
 def test_a_bird_that_answers_no_more_is_replaced(four: dict[int, Station]) -> None:
     stuck = four[1].pid
     four[1].end()
+    four[1].seen.clear()
     command("kill", "-STOP", str(stuck))
     (four[1].folder / "bird.ctl").unlink()
     four[1].begin()
