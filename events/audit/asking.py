@@ -1,4 +1,4 @@
-"""Asking the topology service whether STATE is what follows from the log, and for a checkpoint. A shell.
+"""Asking the topology service whether what is derived is what follows from the log, and for a checkpoint. A shell.
 
 | subject | what is answered |
 |---|---|
@@ -48,6 +48,10 @@ class Outcome(Tolerant):
     """The log position that STATE had reached."""
     records: int
     """How many records follow from the log up to there."""
+    paths: int = 0
+    """How many records of PATHS were compared with what follows from the log and the reports."""
+    snapshots: int = 0
+    """How many snapshots were compared."""
 
 
 Told = Progress | Finding | Outcome
@@ -61,7 +65,7 @@ def kind_of(told: Told) -> str:
 
 
 async def ask_state(client: Client) -> AsyncGenerator[Told]:
-    """What the topology service tells of STATE; last of all an `Outcome`.
+    """What the topology service tells of what is derived; last of all an `Outcome`.
 
     Raises what it refused with, and `UnavailableError` where it does not answer, or not to the end.
     """

@@ -21,6 +21,8 @@ Code = Literal[
     "truncated",
     "checkpoint",
     "state",
+    "paths",
+    "snapshot",
     "unchecked",
 ]
 
@@ -81,6 +83,16 @@ MEANINGS: dict[Code, tuple[str, str]] = {
         "If the log itself is in order, delete the stream STATE and start the topology service anew: it is made again "
         "from the log. If not, restore the log first: STATE may still show what the log has lost.",
     ),
+    "paths": (
+        "The ways that machines are told to take do not follow from who is a member and what machines report: a record "
+        "was changed by hand, lost, or derived by a faulty program.",
+        "Delete the stream PATHS: it is made again from the log and the reports at once.",
+    ),
+    "snapshot": (
+        "What is shown of moments after that position does not follow from the log: the snapshot was changed by hand, "
+        "or made by a faulty program. Nothing that happens now rests on it.",
+        "Delete the stream HISTORY: it is made again from the log.",
+    ),
     "unchecked": (
         "That part could not be checked, so nothing is said about it.",
         "Check that a topology service runs, then verify again.",
@@ -103,7 +115,7 @@ class Finding(Frozen):
     """What should be there, where that can be told."""
     aggregate: UUID | None = None
     subject: str = ""
-    """The STATE subject, or the checkpoint's, that it is about."""
+    """The subject of the derived record, or of the checkpoint, that it is about."""
 
     @property
     def is_notice(self) -> bool:

@@ -154,10 +154,9 @@ def _sentence(verdict: Json) -> str:
     notices = f" {_number(verdict['notices'], 'thing')} to look at." if verdict["notices"] else ""
     if not verdict["in_order"]:
         return f"Not in order: {_number(verdict['findings'], 'finding')} in {events}.{notices}"
-    return (
-        f"In order: {events}, none missing, every chain unbroken; {_number(verdict['records'], 'record')} of the state "
-        f"follow from them.{notices}"
-    )
+    records = _number(verdict["records"] + verdict["paths"], "derived record")
+    derived = f"{records} and {_number(verdict['snapshots'], 'snapshot')}"
+    return f"In order: {events}, none missing, every chain unbroken; {derived} are what follows from them.{notices}"
 
 
 def _coverage(verdict: Json) -> str:

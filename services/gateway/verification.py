@@ -1,7 +1,8 @@
-"""Whether the log is what was written, and STATE what follows from it: one check of it all. A shell.
+"""Whether the log is what was written, and what is derived what follows from it: one check of it all. A shell.
 
-The log is read here, message by message, and held against itself and the checkpoints (`events.audit`); STATE is held
-against a rebuild by the topology service. A million events take about a minute; others run in between.
+The log is read here, message by message, and held against itself and the checkpoints (`events.audit`); STATE, PATHS and
+the snapshots are held against a rebuild by the topology service. A million events take a minute or two; others run in
+between.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ class Verdict:
     """The log position up to which STATE was compared; None where it was not."""
     records: int
     """How many records of STATE were compared."""
+    paths: int
+    """How many records of PATHS were compared."""
+    snapshots: int
+    """How many snapshots were compared."""
     redacted: int
     """From how many events personal data was removed."""
     kept: tuple[bool, ...]
@@ -112,6 +117,8 @@ class Verification:
             covered=verifier.covered,
             state_position=self._state.position if self._state else None,
             records=self._state.records if self._state else 0,
+            paths=self._state.paths if self._state else 0,
+            snapshots=self._state.snapshots if self._state else 0,
             redacted=verifier.redacted,
             kept=tuple(not one.fault(self._root) and one.position_or_zero() in verifier.matched for one in self._kept),
             seconds=round(time.monotonic() - started, 3),
@@ -188,7 +195,7 @@ class Verification:
                         case asking.Outcome():
                             self._state = one
         except WireloomError as error:
-            problem = f"STATE was not compared with what follows from the log: {error.detail}"
+            problem = f"What is derived was not compared with what follows from the log: {error.detail}"
             yield Finding(code="unchecked", position=0, problem=problem, subject="state")
 
 

@@ -166,6 +166,8 @@ async def _view(
                 covered=line.covered,
                 state_position=line.state_position,
                 records=line.records,
+                paths=line.paths,
+                snapshots=line.snapshots,
                 redacted=line.redacted,
                 kept=line.kept,
                 root=gateway.identity.public.root if gateway.identity else "",

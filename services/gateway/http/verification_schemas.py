@@ -87,7 +87,9 @@ class VerificationVerdict(View):
     unsigned_checkpoints: int = Field(description="How many of those nobody signed.")
     covered: int = Field(description="Up to this position the log is what the checkpoints say.")
     state_position: int | None = Field(description="Up to this position STATE was compared; null where it was not.")
-    records: int = Field(description="How many derived records were compared.")
+    records: int = Field(description="How many records of STATE follow from the log.")
+    paths: int = Field(description="How many records of PATHS were compared.")
+    snapshots: int = Field(description="How many snapshots of earlier moments were compared.")
     redacted: int = Field(description="From how many events personal data was removed.")
     kept: tuple[bool, ...] = Field(
         description="Of each checkpoint that was given, whether the log holds what it held then."

@@ -1,4 +1,4 @@
-"""STATE held against what follows from the log, while both go on. A shell.
+"""What is derived held against what follows from the log, while both go on: STATE, the snapshots, PATHS. A shell.
 
 Costs a replay of the whole log (some 100 µs for each event) and twice the memory of STATE; others run in between.
 """
@@ -6,35 +6,47 @@ Costs a replay of the whole log (some 100 µs for each event) and twice the memo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any
-from uuid import UUID
+from dataclasses import dataclass
 
 import orjson
 from nats.aio.client import Client
 
 from events import feed, log, state
 from events.audit.asking import Outcome, Progress, Told
-from events.audit.findings import Finding
+from events.audit.findings import Code, Finding
 from events.state import StateDump, cause_of
 from events.subjects import STATE_PREFIX, STATE_STREAM
 from events.trust.signing import Signer, signed_with
-from services.topology.core import Topology
-from services.topology.shelf import Shelf
+from services.topology.audit.telling import contrast, finding, record_differs, shown
+from services.topology.audit.ways import Apart, Compared, compare_ways
+from services.topology.past.moment import Moment, advance
+from services.topology.past.snapshots import Head, head_subject
+from services.topology.past.vault import Vault
+
+LASTING_SECONDS = 10.0
+"""What differs the same for so long in PATHS differs for good: whoever keeps it has long seen what there is to see."""
 
 _AT_ONCE = 200
 _TELL_EVERY = 5000
 _LOADS = 10
 _PAUSE_SECONDS = 0.2
-_VALUE_WIDTH = 80
-
-_Records = dict[str, bytes]
 
 
-async def compare_state(client: Client, signer: Signer | None) -> AsyncGenerator[Told]:
-    """Where STATE differs from what follows from the log up to the position that STATE has reached, and with a `signer`
-    where a record is not signed as it should be; last of all an `Outcome`.
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A record that is right, with the signature that stands beside it."""
+
+    subject: str
+    payload: bytes
+    signature: str
+
+
+async def compare(client: Client, signer: Signer | None, lasting: float = LASTING_SECONDS) -> AsyncGenerator[Told]:
+    """Where STATE differs from what follows from the log up to the position that STATE has reached; where a snapshot
+    does; where PATHS does from what follows from the log and the reports, the same for `lasting` seconds; and with a
+    `signer` where a record is not signed as it should be. Last of all an `Outcome`.
 
     A record that is replaced or purged meanwhile is no difference. Raises `UnavailableError`, and `InternalError` where
     the log cannot be read.
@@ -42,25 +54,38 @@ async def compare_state(client: Client, signer: Signer | None) -> AsyncGenerator
     try:
         dump, reached = await _load(client)
     except (ValueError, KeyError, TypeError):
-        async for finding in _unreadable(client):
-            yield finding
+        async for one in _unreadable(client):
+            yield one
         yield Outcome(position=0, records=0)
         return
-    shelf = Shelf()
-    async with aclosing(_replay(client, reached, shelf)) as steps:
-        async for position in steps:
-            yield Progress(position=position, end=reached)
-    expected, found = shelf.contents(), dict(dump.entries)
-    differing = [subject for subject in expected.keys() | found.keys() if expected.get(subject) != found.get(subject)]
-    if differing:
-        now = dict((await _load(client))[0].entries)
-        for subject in sorted(differing):
-            if found.get(subject) == now.get(subject):
-                yield _difference(subject, expected.get(subject), found.get(subject))
+    moment, vault = Moment(), Vault(client)
+    heads = {position: head for position, head in (await vault.heads()).items() if position <= reached}
+    for stop in sorted({*range(_TELL_EVERY, reached, _TELL_EVERY), *heads, reached}):
+        await advance(client, moment, stop)
+        if stop in heads and (differing := await _snapshot(vault, heads[stop], moment)) is not None:
+            yield differing
+        yield Progress(position=stop, end=reached)
+    expected = moment.shelf.contents()
+    async for one in _records(client, dump, expected):
+        yield one
+    right = [
+        _Signed(subject, payload, dump.signatures.get(subject, ""))
+        for subject, payload in dump.entries
+        if expected.get(subject) == payload
+    ]
+    async with aclosing(compare_ways(client, moment, lasting)) as steps:
+        async for step in steps:
+            if isinstance(step, Compared):
+                for apart in step.apart:
+                    yield _way_differs(apart)
+                right += [_Signed(subject, held.payload, held.signature) for subject, held in step.right.items()]
+                paths = len(step.right) + len(step.apart)
+            else:
+                yield Progress(position=reached, end=reached)
     if signer is not None:
-        async for finding in _unsigned(dump, expected, signer):
-            yield finding
-    yield Outcome(position=reached, records=len(expected))
+        async for one in _unsigned(right, signer):
+            yield one
+    yield Outcome(position=reached, records=len(expected), paths=paths, snapshots=len(heads))
 
 
 async def _load(client: Client) -> tuple[StateDump, int]:
@@ -75,96 +100,63 @@ async def _load(client: Client) -> tuple[StateDump, int]:
 
 
 async def _unreadable(client: Client) -> AsyncGenerator[Finding]:
-    """The records that are none."""
+    """The records of STATE that are none."""
     async with aclosing(feed.standing(client, STATE_STREAM, f"{STATE_PREFIX}.>")) as batches:
         async for batch in batches:
             for _, message in batch:
                 try:
                     state.decode_record(message.data)
                 except ValueError:
-                    yield _finding(message.subject, 0, f"{message.subject} cannot be read", "a record")
+                    yield finding("state", message.subject, 0, f"{message.subject} cannot be read", "a record")
 
 
-async def _replay(client: Client, until: int, shelf: Shelf) -> AsyncGenerator[int]:
-    """Have the shelf hold what follows from the log up to a position; the positions that were reached on the way."""
-    topology, told = Topology(), 0
-    if until == 0:
-        return
-    async with aclosing(log.follow(client, 0)) as arrivals:
-        async for arrived in arrivals:
-            for number, logged in enumerate(arrived, 1):
-                if logged.sequence <= until:
-                    shelf.take(topology.apply(logged.sequence, logged.event))
-                if number % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            reached = arrived[-1].sequence
-            if reached - told >= _TELL_EVERY:
-                told = reached
-                yield min(reached, until)
-            if reached >= until:
-                return
+async def _records(client: Client, dump: StateDump, expected: Mapping[str, bytes]) -> AsyncGenerator[Finding]:
+    """Where STATE differs, and does so still."""
+    found = dict(dump.entries)
+    differing = [subject for subject in expected.keys() | found.keys() if expected.get(subject) != found.get(subject)]
+    now = dict((await _load(client))[0].entries) if differing else {}
+    for subject in sorted(differing):
+        if found.get(subject) == now.get(subject):
+            yield record_differs(subject, expected.get(subject), found.get(subject))
 
 
-async def _unsigned(dump: StateDump, expected: _Records, signer: Signer) -> AsyncGenerator[Finding]:
+async def _snapshot(vault: Vault, head: Head, moment: Moment) -> Finding | None:
+    """How a snapshot differs from what STATE held then. One that does not count does not differ: it is made anew."""
+    snapshot, expected = await vault.read(head), moment.shelf.contents()
+    if snapshot is None or snapshot.contents == expected:
+        return None
+    held = snapshot.contents
+    apart = sorted(each for each in expected.keys() | held.keys() if expected.get(each) != held.get(each))
+    problem = f"the snapshot of position {head.position:,} differs from the log in {len(apart):,} records"
+    return finding("snapshot", head_subject(head.position), head.position, f"{problem}, the first {apart[0]}", "")
+
+
+def _way_differs(apart: Apart) -> Finding:
+    subject = apart.subject
+    expected = None if apart.expected is None else apart.expected.model_dump(mode="json")
+    if apart.found is None:
+        return finding("paths", subject, 0, f"PATHS lacks {subject}", shown(expected))
+    if expected is None:
+        problem = f"PATHS holds {subject}, which does not follow from what is reported"
+        return finding("paths", subject, 0, problem, "nothing there")
+    try:
+        held = orjson.loads(apart.found.payload)["body"]
+    except (ValueError, KeyError, TypeError):
+        held = None
+    stands, right = contrast(held, expected)
+    return finding("paths", subject, 0, f"PATHS differs at {subject}: {stands}", right)
+
+
+async def _unsigned(right: Iterable[_Signed], signer: Signer) -> AsyncGenerator[Finding]:
     """The records that are right but not signed as the key that signs now would. While keys change, those of the key
     before count."""
-    for number, (subject, payload) in enumerate(dump.entries, 1):
+    for number, one in enumerate(right, 1):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
-        signature = dump.signatures.get(subject, "")
-        if expected.get(subject) != payload or (signature and signed_with(signature) != signer.fingerprint):
+        if one.signature and signed_with(one.signature) != signer.fingerprint:
             continue
-        if signature != signer.sign(subject, payload):
-            problem = f"{subject} is not signed" if not signature else f"the signature of {subject} does not fit"
-            yield _finding(subject, cause_of(payload), f"{problem}, so that machines refuse it", "")
-
-
-def _difference(subject: str, expected: bytes | None, found: bytes | None) -> Finding:
-    if found is None:
-        assert expected is not None
-        return _finding(subject, cause_of(expected), f"STATE lacks {subject}", _shown(orjson.loads(expected)))
-    try:
-        held = orjson.loads(found)
-        cause = int(held["cause"])
-    except (ValueError, KeyError, TypeError):
-        held, cause = None, 0
-    if expected is None:
-        return _finding(subject, cause, f"STATE holds {subject}, which does not follow from the log", "nothing there")
-    follows = orjson.loads(expected)
-    apart = [f"{name} is {_shown(one)}" for name, one, _ in _apart(held, follows)] or ["it is written in another form"]
-    right = ", ".join(f"{name} {_shown(other)}" for name, _, other in _apart(held, follows))
-    return _finding(subject, follows["cause"], f"STATE differs at {subject}: {', '.join(apart)}", right)
-
-
-def _finding(subject: str, position: int, problem: str, expected: str) -> Finding:
-    return Finding(
-        code="state",
-        position=max(position, 0),
-        problem=problem,
-        expected=expected,
-        aggregate=_about(subject),
-        subject=subject,
-    )
-
-
-def _about(subject: str) -> UUID | None:
-    """The network or machine that a subject belongs to; None for what belongs to no one."""
-    _, kind, *rest = subject.split(".")
-    try:
-        return UUID(rest[0]) if kind in ("network", "machine") and rest else None
-    except ValueError:
-        return None
-
-
-def _apart(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two JSON documents differ, by the names of their fields."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            yield from _apart(one.get(key), other.get(key), f"{name}.{key}" if name else key)
-    elif one != other:
-        yield name or "the record", one, other
-
-
-def _shown(value: Any) -> str:
-    text = orjson.dumps(value).decode()
-    return text if len(text) <= _VALUE_WIDTH else f"{text[:_VALUE_WIDTH]}…"
+        if one.signature != signer.sign(one.subject, one.payload):
+            problem = "is not signed" if not one.signature else "has a signature that does not fit"
+            code: Code = "state" if one.subject.startswith(f"{STATE_PREFIX}.") else "paths"
+            told = f"{one.subject} {problem}, so that machines refuse it"
+            yield finding(code, one.subject, cause_of(one.payload), told, "")

@@ -1,4 +1,4 @@
-"""Answers whether STATE is in order, and makes checkpoints when asked (`events.audit.asking`). A shell.
+"""Answers whether what is derived is in order, and makes checkpoints when asked (`events.audit.asking`). A shell.
 
 One comparison at a time, for each replays the whole log; who asks meanwhile waits.
 """
@@ -19,7 +19,7 @@ from events.ending import end, finish
 from events.errors import InternalError, NotFoundError, UnavailableError, WireloomError
 from events.identity import Identity
 from services.topology.audit.checkpoints import CheckpointKeeper
-from services.topology.audit.compare import compare_state
+from services.topology.audit.compare import compare
 
 _WAITING = 20
 _CHECKPOINT_SECONDS = 20.0
@@ -57,15 +57,17 @@ async def serve_audit(client: Client, keeper: CheckpointKeeper, identity: Identi
 
 async def _answer_state(client: Client, identity: Identity | None, message: Msg) -> None:
     try:
-        async with aclosing(compare_state(client, identity.signer() if identity else None)) as told:
+        async with aclosing(compare(client, identity.signer() if identity else None)) as told:
             async for one in told:
                 body = one.model_dump_json().encode()
                 await client.publish(message.reply, body, headers={AUDIT_HEADER: kind_of(one)})
     except WireloomError as error:
         await refuse(message, error)
     except Exception:
-        structlog.get_logger("services.topology").exception("the comparison of STATE failed")
-        await refuse(message, InternalError("STATE could not be compared.", hint="See the topology service's log."))
+        structlog.get_logger("services.topology").exception("the comparison failed")
+        await refuse(
+            message, InternalError("What is derived could not be compared.", hint="See the topology service's log.")
+        )
 
 
 async def _answer_checkpoint(client: Client, keeper: CheckpointKeeper, message: Msg) -> None:

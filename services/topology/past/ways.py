@@ -27,7 +27,7 @@ def ways_of(topology: Topology, network_id: UUID, reports: Sequence[Entry]) -> l
         if member.public_key is not None:
             paths.member(network_id, machine_id, topology.machines[machine_id].record.transit)
     times: dict[tuple[UUID, UUID], datetime] = {}
-    for sequence, event in _events(reports):
+    for sequence, event in read_reports(reports):
         paths.link(sequence, event)
         times[event.machine_id, event.link.peer_id] = event.since or event.time
     cause = reports[-1].sequence if reports else 0
@@ -46,7 +46,7 @@ def ways_of(topology: Topology, network_id: UUID, reports: Sequence[Entry]) -> l
     return found
 
 
-def _events(reports: Iterable[Entry]) -> Iterable[tuple[int, ReachEvent]]:
+def read_reports(reports: Iterable[Entry]) -> Iterable[tuple[int, ReachEvent]]:
     """What can be read, and stands where it belongs."""
     for entry in reports:
         try:
