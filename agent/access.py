@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from events.bus import Credentials, connect
 from events.enrolment import Access
-from events.identity import trusting
+from events.trust.certificates import trusting
 from events.trust.jwt import claims
 from events.trust.keys import Key
 from events.trust.permissions import inbox

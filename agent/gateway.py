@@ -28,7 +28,7 @@ from agent.outer import create_connection
 from events.enrolment import Access, Challenge, EnrolRequest, RenewRequest
 from events.errors import InternalError, InvalidInputError, NotFoundError, UnavailableError, WireloomError
 from events.fields import shown
-from events.identity import trusting
+from events.trust.certificates import trusting
 
 DEFAULT_PORT = 443
 _TIMEOUT = 10.0

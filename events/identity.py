@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 import ssl
 from functools import cached_property
@@ -33,6 +32,7 @@ from pydantic import ValidationError
 from events.bus import Credentials
 from events.errors import InvalidInputError
 from events.fields import Moment, Tolerant
+from events.trust.certificates import trusting
 from events.trust.keys import Key
 from events.trust.permissions import Role, inbox
 from events.trust.signing import Ring, Signer, read_ring
@@ -142,17 +142,3 @@ class Identity:
         return IdentityError(
             f"The identity file {self.folder / name} is damaged.", hint="Restore the identity folder from a backup."
         )
-
-
-def trusting(ca: str) -> ssl.SSLContext:
-    """A TLS client that trusts what this certificate authority (PEM) signed, and nothing else."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cadata=ca)
-    return context
-
-
-def certificate_fingerprint(pem: str) -> str:
-    """SHA-256 of the first certificate in `pem`, in hex: what a join line pins."""
-    first = pem[: pem.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n"
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()

@@ -15,7 +15,7 @@ import orjson
 from events.errors import InvalidInputError
 from events.trust.tokens import looks_like
 from services.cli.address import checked_url, is_loopback, origin
-from services.cli.identity import write_private
+from services.cli.private import write_private
 
 DEFAULT_URL = "http://127.0.0.1:7480"
 """Where a gateway without authorisation is."""

@@ -17,8 +17,9 @@ from events.errors import InvalidInputError
 from events.identity import Identity
 from services.cli import identity as identities
 from services.cli.certificates import Authority, server_certificate
-from services.cli.identity import server_security, write_private
+from services.cli.identity import server_security
 from services.cli.plan import is_host
+from services.cli.private import write_private
 
 app = typer.Typer(help="The keys of a control plane whose bus is a cluster of its own.", no_args_is_help=True)
 

@@ -7,7 +7,6 @@ the folder but through `services.cli.export`.
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from events.trust.keys import Key, generate
 from events.trust.permissions import ACCOUNT_ROLES, SYSTEM_ROLES, Permissions, Role
 from events.trust.signing import Ring
 from services.cli.certificates import Authority, is_due, server_certificate
+from services.cli.private import write_private
 
 ACCOUNT_NAME = "wireloom"
 SYSTEM_NAME = "system"
@@ -145,23 +145,6 @@ def renew_certificates(identity: Identity, names: Sequence[str], hosts: Sequence
         write_private(tls / f"{name}.key", key)
         write_private(tls / f"{name}.pem", certificate)
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, on the disk before this returns, in place of what was there.
-
-    Root gives it to whom the folder belongs to: the services that read it run as somebody else.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".new")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        if os.geteuid() == 0:
-            owner = path.parent.stat()
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def server_security(identity: Identity, accounts: str, certificate: str, key: str) -> str:

@@ -25,8 +25,8 @@ from events.trust.signing import Ring, signed_with
 from services.cli.embedded import told_url
 from services.cli.first import BusUrl, DataDir, IdentityDir, located, reached
 from services.cli.harmless import json_text
-from services.cli.identity import write_private
 from services.cli.plan import DEFAULT_BUS
+from services.cli.private import write_private
 from services.cli.session import AsJson, console
 from services.cli.tables import settings_table
 

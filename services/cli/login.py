@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from events.errors import InvalidInputError, UnauthenticatedError
-from events.identity import certificate_fingerprint
+from events.trust.certificates import certificate_fingerprint
 from services.cli import credentials, trust
 from services.cli.address import checked_url
 from services.cli.api import Api, Json

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx2
 
 from events.errors import InvalidInputError, NotFoundError, UnavailableError
-from events.identity import trusting
+from events.trust.certificates import trusting
 from services.cli.address import is_loopback
 
 CA_PATH = "/api/v1/ca"

@@ -19,7 +19,8 @@ import typer
 
 from events import bus
 from events.errors import InvalidInputError, UnavailableError
-from events.identity import Identity, certificate_fingerprint
+from events.identity import Identity
+from events.trust.certificates import certificate_fingerprint
 from services.cli import identity as identities
 from services.cli.datadir import default_data_dir, held, refuse_other_mode
 from services.cli.embedded import EmbeddedServer

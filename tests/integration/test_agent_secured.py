@@ -16,8 +16,8 @@ from agent.identity import EnrolledDoor, load
 from agent.install import Service
 from agent.join import Wish, join
 from agent.store import DiskStore
-from events.identity import certificate_fingerprint
 from events.interfaces import interface_name
+from events.trust.certificates import certificate_fingerprint
 from tests.support.gateway import done
 from tests.support.machines import Machine
 from tests.support.secured_plane import API, SecuredPlane, secured_plane

@@ -20,7 +20,7 @@ from events.ending import end
 from events.subjects import CHECKPOINTS, LOG
 from events.trust.keys import Key, generate
 from events.trust.signing import SIGNATURE_HEADER, Ring, Signer, Verifier
-from services.cli.identity import write_private
+from services.cli.private import write_private
 from services.topology.audit import checkpoints
 from services.topology.audit.checkpoints import CheckpointKeeper
 from tests.support.gateway import done

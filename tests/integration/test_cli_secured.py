@@ -22,9 +22,9 @@ from events import bus
 from events.bus import Credentials
 from events.client import BusClient
 from events.enrolment import Access
-from events.identity import certificate_fingerprint, trusting
 from events.records import Heartbeat, MembershipRequest
 from events.subjects import ask, beat
+from events.trust.certificates import certificate_fingerprint, trusting
 from events.trust.permissions import inbox
 from tests.support.gateway import done
 from tests.support.program import Ended, environment, run_wireloom

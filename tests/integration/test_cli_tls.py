@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from events.errors import NotFoundError, UnauthenticatedError, UnavailableError
-from events.identity import certificate_fingerprint
+from events.trust.certificates import certificate_fingerprint
 from services.cli import certificates, trust
 from services.cli.api import Api
 from services.cli.certificates import Authority, server_certificate

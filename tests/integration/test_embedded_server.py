@@ -18,8 +18,9 @@ import pytest
 
 from events.bus import connect, ensure_streams
 from events.errors import UnavailableError
-from events.identity import Identity, certificate_fingerprint
+from events.identity import Identity
 from events.subjects import LOG
+from events.trust.certificates import certificate_fingerprint
 from services.cli.certificates import certificate_hosts
 from services.cli.embedded import EmbeddedServer
 from services.cli.identity import create, due_certificates

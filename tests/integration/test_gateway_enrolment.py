@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from events.enrolment import Access
-from events.identity import certificate_fingerprint
 from events.trust import jwt, proof
+from events.trust.certificates import certificate_fingerprint
 from events.trust.keys import generate
 from events.trust.signing import Verifier
 from services.gateway.settings import Limits

@@ -12,7 +12,7 @@ import pytest
 from events.subjects import bgp_plan
 from events.trust.keys import fingerprint, generate
 from events.trust.signing import Verifier, signed_with
-from services.cli.identity import write_private
+from services.cli.private import write_private
 from services.topology.service import serve
 from services.topology.settings import Settings
 from tests.support.bgp_fleet import Fleet

@@ -23,7 +23,7 @@ from events.identity import Identity, IdentityError
 from events.subjects import STATE_STREAM, live_scope, machine_info, scope_of, state_of
 from events.trust.keys import fingerprint, generate
 from events.trust.signing import Signer, Verifier, signed_with
-from services.cli.identity import write_private
+from services.cli.private import write_private
 from services.cli.process import ChildProcess
 from services.cli.serve import Service
 from services.cli.up import service_process

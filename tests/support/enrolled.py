@@ -12,7 +12,7 @@ from events import bus
 from events.ending import end
 from events.enrolment import Access, EnrolRequest, RenewRequest
 from events.errors import UnavailableError, WireloomError
-from events.identity import trusting
+from events.trust.certificates import trusting
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
 from events.trust.proof import ENROL, RENEW, prove

@@ -19,8 +19,9 @@ from pydantic import BaseModel
 
 from events.enrolment import Access, Challenge, EnrolRequest, RenewRequest
 from events.errors import ForbiddenError, IdentityTakenError, NotFoundError, TokenRefusedError, WireloomError
-from events.identity import Identity, certificate_fingerprint
+from events.identity import Identity
 from events.trust import jwt, tokens
+from events.trust.certificates import certificate_fingerprint
 from events.trust.permissions import network_tag
 from events.trust.proof import ENROL, RENEW, is_proven
 from services.cli.identity import create

@@ -21,7 +21,7 @@ from events.errors import (
     UnavailableError,
     WireloomError,
 )
-from events.identity import certificate_fingerprint
+from events.trust.certificates import certificate_fingerprint
 from services.cli import credentials, main, trust
 from services.cli.certificates import Authority
 from services.cli.credentials import Login

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 
-from events.identity import certificate_fingerprint
 from events.records import AccountRecord, ApiTokenRecord, BootstrapTokenRecord
+from events.trust.certificates import certificate_fingerprint
 from services.gateway.access import AccessView, Speaker
 from services.gateway.http.access_schemas import (
     Account,
