@@ -10,7 +10,7 @@ peer is *awaited* first (`agent.meeting`): while probes look for it, WireGuard k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from uuid import UUID
@@ -185,7 +185,11 @@ class NetworkView:
         if endpoint and member.way is None and not changes.peers and machine_id not in self.awaited:
             changes = Changes(peers=self._towards(machine_id, endpoint))
         if was_lost != member.is_lost or not former:
-            changes = merged(changes, *self._choose_all(self.paths.through(machine_id)))
+            through = sorted(self.paths.through(machine_id))
+            changes = merged(changes, *self._choose_all(through))
+            if member.is_lost:
+                moved = {change.public_key for change in changes.peers}
+                changes = merged(changes, *(self._call_back(each, moved) for each in through))
         return Increment(changes)
 
     def watch(self, now: float, peers: Mapping[str, Peer]) -> Increment:
@@ -285,13 +289,23 @@ class NetworkView:
         self.awaited.expect(machine_id)
         return PeerChange(key, remove=True), self._made(machine_id)
 
+    def _call_back(self, machine_id: UUID, moved: Collection[str] = ()) -> Changes:
+        """Have packets go by the way in use, unless the member is just `moved` there: WireGuard answers where packets
+        came from last, and so may use another way, of which those at both ends believe that the other has left it."""
+        member = self.members.get(machine_id)
+        if member is None or member.way is None or member.public_key in self._unmet or member.public_key in moved:
+            return NO_CHANGES
+        return Changes(peers=self._towards(machine_id, member.nested(member.way)))
+
     def _leave_way(self, machine_id: UUID) -> Changes:
         """The way in use leads nowhere: take another, and this one only when none is left."""
         member = self.members[machine_id]
-        if member.way is not None:
-            others = set(self.paths.ways(machine_id)) - member.shunned - {member.way}
-            member.shunned = (member.shunned | {member.way}) if others else frozenset((member.way,))
-        return self._choose(machine_id)
+        former = member.way
+        if former is not None:
+            others = set(self.paths.ways(machine_id)) - member.shunned - {former}
+            member.shunned = (member.shunned | {former}) if others else frozenset((former,))
+        changes = self._choose(machine_id)
+        return changes if member.way != former else merged(changes, self._call_back(machine_id))
 
     # -- the whole
 

@@ -57,22 +57,25 @@ def diamond() -> Iterator[Diamond]:
 
 
 def test_what_crosses_a_transit_is_wireguard_and_nothing_else(diamond: Diamond) -> None:
-    via = diamond.await_transit()
-    transit = diamond.lab.machines[via]
-    tunnel, _ = interface_of(transit)
-    with captured(transit) as seen, captured(diamond.left) as sent:
+    diamond.await_standby()
+    diamond.await_transit()
+    north, south = (diamond.lab.machines[name] for name in TRANSITS)
+    with captured(north) as at_north, captured(south) as at_south, captured(diamond.left) as sent:
         ping = ["ping", "-n", "-c", str(PINGS), "-i", "0.05", "-p", SECRET.hex(), diamond.addresses["right"]]
         assert f"{PINGS} received" in diamond.left.run(ping)
-    inside = [line for line in packets(transit, seen, WIREGUARD) if f" {tunnel} " in line]
-    # The kernel asks the link for routers now and then: multicast, which WireGuard has nobody to send to. And the
-    # transit is a member itself, whom others speak with.
-    foreign = f"not {WIREGUARD} and not ip6 multicast and not host {diamond.addresses[via]}"
-    others = [line for line in packets(transit, seen, foreign) if f" {tunnel} " in line]
+    carried = 0
+    # The way may change meanwhile.
+    for transit, seen in ((north, at_north), (south, at_south)):
+        tunnel, _ = interface_of(transit)
+        carried += sum(f" {tunnel} " in line for line in packets(transit, seen, WIREGUARD))
+        # The kernel asks the link for routers now and then: multicast, which WireGuard has nobody to send to. And the
+        # transit is a member itself, whom others speak with.
+        foreign = f"not {WIREGUARD} and not ip6 multicast and not host {diamond.addresses[transit.name]}"
+        assert not [line for line in packets(transit, seen, foreign) if f" {tunnel} " in line]
+        assert SECRET not in seen.read_bytes()
     # Each ping and each answer, in and out.
-    assert len(inside) >= 4 * PINGS
-    assert not others
+    assert carried >= 4 * PINGS
     assert SECRET in sent.read_bytes(), "the secret was not sent"
-    assert SECRET not in seen.read_bytes()
 
 
 def test_packets_of_every_size_cross_a_transit(diamond: Diamond) -> None:
@@ -95,6 +98,33 @@ def test_packets_of_every_size_cross_a_transit(diamond: Diamond) -> None:
                 diamond.addresses[target.name],
             ]
             assert " 1 received" in source.run(ping, check=False), f"{size} of {mtu} bytes"
+
+
+def test_ends_that_stay_on_a_way_that_both_have_left_are_called_back_when_it_breaks(diamond: Diamond) -> None:
+    """Packets that are under way while both ends turn to another way have the WireGuard of each go on by the former."""
+    diamond.await_standby()
+    chosen = diamond.await_transit()
+    former = next(name for name in TRANSITS if name != chosen)
+
+    def strayed() -> bool:
+        for here, there in ((diamond.left, diamond.right), (diamond.right, diamond.left)):
+            interface, _ = interface_of(here)
+            key = there.run(["wg", "show", interface_of(there)[0], "public-key"]).strip()
+            port = there.run(["wg", "show", interface_of(there)[0], "listen-port"]).strip()
+            endpoint = f"[{diamond.transit_address(there.name, former)}]:{port}"
+            here.run(["wg", "set", interface, "peer", key, "endpoint", endpoint])
+        return diamond.via() == former
+
+    wait_for(strayed, 10, "both ends to use the other transit")
+    assert diamond.left.ping(diamond.addresses["right"]) is not None
+    assert diamond.via() == former
+    diamond.cut_off(former)
+    try:
+        wait_for(lambda: diamond.left.ping(diamond.addresses["right"], 0.3), 10, "left to reach right again")
+        assert diamond.await_transit() == chosen
+    finally:
+        diamond.bring_back(former)
+    diamond.await_standby()
 
 
 def test_transit_addresses_answer_nothing_but_wireguard(diamond: Diamond) -> None:

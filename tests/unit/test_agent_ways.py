@@ -257,6 +257,29 @@ def test_a_way_that_leads_nowhere_is_left(view: NetworkView) -> None:
     assert turns == [f"[{at(PEER, via)}]:51000" for via in (SOUTH, NORTH, SOUTH, NORTH)]
 
 
+def test_who_answers_by_another_way_is_called_back_when_that_is_lost(view: NetworkView) -> None:
+    """WireGuard answers where packets came from. Where both ends turn to a way at once, what was under way by the other
+    has both go on there, and neither knows."""
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    assert view.found(SOUTH, "").peers == towards(PEER, f"[{at(PEER, NORTH)}]:51000")
+    assert not [change for change in view.found(SOUTH, "192.0.2.5:7").peers if change.public_key == KEYS[PEER]]
+    view.found(PEER, "192.0.2.3:7")
+    assert not view.found(SOUTH, "").changes, "astray from the direct path it is called back before"
+
+
+def test_a_way_that_is_silent_and_the_only_one_is_gone_back_to(view: NetworkView) -> None:
+    """WireGuard may send by another one, which is dead."""
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    view.found(SOUTH, "")
+    turns = []
+    for second in range(40):
+        peers = {KEYS[PEER]: Peer(rx_bytes=100, tx_bytes=1000 * second, last_handshake=1.0)}
+        turns += [change.endpoint for change in view.watch(float(second), peers).peers if change.endpoint]
+    assert turns == [f"[{at(PEER, NORTH)}]:51000"] * 3
+
+
 def test_no_peer_is_sent_to_inside_a_mesh(view: NetworkView) -> None:
     """Two networks whose packets travel in each other's would have them travel for ever."""
     view.is_probed = False
