@@ -6,7 +6,10 @@ BIN := $(CURDIR)/$(VENV)/bin
 # Machines are network namespaces, which only root may make.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E)
 
-# Tests wait for other programs much of the time.
+# Tests that do not mind how long they take, and measure no times.
+PATIENT := tests/kernel tests/property tests/unit
+
+# Other tests wait for other programs much of the time.
 WORKERS := $(shell echo $$(($$(nproc) * 3 / 2)))
 
 .DEFAULT_GOAL := help
@@ -42,8 +45,9 @@ test: setup ## Run every test; with ARGS="tests/unit -k cidr" only some
 ifdef ARGS
 	@$(ROOT) $(BIN)/python -m pytest $(ARGS)
 else
-	@$(ROOT) $(BIN)/python -m pytest -m "not timed" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-	@$(ROOT) $(BIN)/python -m pytest -m timed
+	@$(ROOT) $(BIN)/python -m pytest -m "not timed" -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		$(addprefix --ignore ,$(PATIENT))
+	@$(ROOT) tests/timed.sh $(BIN)/python $(PATIENT)
 endif
 
 lab: setup ## Every pair of machines across NATs and firewalls, as a matrix beside theory
