@@ -220,7 +220,8 @@ class NetworkView:
         called = [self._towards(each, self.members[each].direct) for each in sorted(back)]
         changes = Changes(peers=tuple(change for pair in called for change in pair))
         silent = sorted(self._by_key[key] for key in self._silence.look(now, nested))
-        changes = merged(*settled, *late, changes, *map(self._leave_way, silent))
+        left = (self._leave_way(each, peers[self.members[each].public_key].endpoint) for each in silent)
+        changes = merged(*settled, *late, changes, *left)
         return Increment(changes, reached_otherwise=before != (self.unreached, self.paths.reached()))
 
     @property
@@ -297,10 +298,15 @@ class NetworkView:
             return NO_CHANGES
         return Changes(peers=self._towards(machine_id, member.nested(member.way)))
 
-    def _leave_way(self, machine_id: UUID) -> Changes:
-        """The way in use leads nowhere: take another, and this one only when none is left."""
+    def _leave_way(self, machine_id: UUID, endpoint: str | None) -> Changes:
+        """What is sent to the member's endpoint comes to nothing. If the way in use leads there, take another, and this
+        one only when none is left."""
         member = self.members[machine_id]
         former = member.way
+        if former is not None and endpoint and member.public_key not in self._unmet:
+            host, _ = split_endpoint(endpoint)
+            if str(host) != former.peer_address:
+                return self._call_back(machine_id)
         if former is not None:
             others = set(self.paths.ways(machine_id)) - member.shunned - {former}
             member.shunned = (member.shunned | {former}) if others else frozenset((former,))

@@ -280,6 +280,17 @@ def test_a_way_that_is_silent_and_the_only_one_is_gone_back_to(view: NetworkView
     assert turns == [f"[{at(PEER, NORTH)}]:51000"] * 3
 
 
+def test_silence_on_another_way_is_no_reason_to_leave_the_one_in_use(view: NetworkView) -> None:
+    view.put_path(ways((NORTH,), (SOUTH,)))
+    view.found(PEER, "")
+    endpoint, turns = f"[{at(PEER, SOUTH)}]:51000", []
+    for second in range(40):
+        peers = {KEYS[PEER]: Peer(endpoint=endpoint, rx_bytes=100, tx_bytes=1000 * second, last_handshake=1.0)}
+        turns += [change.endpoint for change in view.watch(float(second), peers).peers if change.endpoint]
+        endpoint = turns[-1] if turns else endpoint
+    assert turns == [f"[{at(PEER, via)}]:51000" for via in (NORTH, SOUTH, NORTH)]
+
+
 def test_no_peer_is_sent_to_inside_a_mesh(view: NetworkView) -> None:
     """Two networks whose packets travel in each other's would have them travel for ever."""
     view.is_probed = False
