@@ -154,9 +154,11 @@ def _sentence(verdict: Json) -> str:
     notices = f" {_number(verdict['notices'], 'thing')} to look at." if verdict["notices"] else ""
     if not verdict["in_order"]:
         return f"Not in order: {_number(verdict['findings'], 'finding')} in {events}.{notices}"
-    records = _number(verdict["records"] + verdict["paths"], "derived record")
-    derived = f"{records} and {_number(verdict['snapshots'], 'snapshot')}"
-    return f"In order: {events}, none missing, every chain unbroken; {derived} are what follows from them.{notices}"
+    derived = _number(verdict["records"] + verdict["paths"], "derived record")
+    if verdict["snapshots"]:
+        derived += f" and {_number(verdict['snapshots'], 'snapshot')}"
+    whole = f"In order: {events}, none missing, every chain unbroken"
+    return f"{whole}; what follows from them is right: {derived}.{notices}"
 
 
 def _coverage(verdict: Json) -> str:
