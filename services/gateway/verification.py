@@ -1,7 +1,7 @@
 """Whether the log is what was written, and what is derived what follows from it: one check of it all. A shell.
 
 The log is read here, message by message, and held against itself and the checkpoints (`events.audit`); STATE, PATHS and
-the snapshots are held against a rebuild by the topology service. A million events take a minute or two; others run in
+the snapshots are held against a rebuild by the topology service. A million events take about two minutes; others run in
 between.
 """
 

@@ -70,7 +70,7 @@ async def verify_log(gateway: Served, caller: Calling, asked: VerificationAsked 
     """Check the whole log, the checkpoints, and that the derived state follows from the log.
 
     One line of JSON after the other: how far it has come, what is wrong, and at the end the verdict. A million events
-    take about a minute. One at a time.
+    take about two minutes. One at a time.
     """
     kept = [one.kept() for one in asked.checkpoints] if asked else []
     return StreamingResponse(_lines(gateway, caller, kept), media_type=MEDIA_TYPE)
