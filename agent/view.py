@@ -189,7 +189,7 @@ class NetworkView:
             changes = merged(changes, *self._choose_all(through))
             if member.is_lost:
                 moved = {change.public_key for change in changes.peers}
-                changes = merged(changes, *(self._call_back(each, moved) for each in through))
+                changes = merged(changes, *(self._call_back(each) for each in through if self._may_stray(each, moved)))
         return Increment(changes)
 
     def watch(self, now: float, peers: Mapping[str, Peer]) -> Increment:
@@ -290,11 +290,19 @@ class NetworkView:
         self.awaited.expect(machine_id)
         return PeerChange(key, remove=True), self._made(machine_id)
 
-    def _call_back(self, machine_id: UUID, moved: Collection[str] = ()) -> Changes:
-        """Have packets go by the way in use, unless the member is just `moved` there: WireGuard answers where packets
-        came from last, and so may use another way, of which those at both ends believe that the other has left it."""
+    def _may_stray(self, machine_id: UUID, moved: Collection[str]) -> bool:
+        """Whether a member's packets may go elsewhere than by the way in use, which is there, and to which it was not
+        just `moved`."""
         member = self.members.get(machine_id)
-        if member is None or member.way is None or member.public_key in self._unmet or member.public_key in moved:
+        if member is None or member.way is None or member.public_key in moved:
+            return False
+        return not self._is_lost(member.way.first)
+
+    def _call_back(self, machine_id: UUID) -> Changes:
+        """Have packets go by the way in use: WireGuard answers where packets came from last, and so may use another, of
+        which those at both ends believe that the other has left it."""
+        member = self.members[machine_id]
+        if member.way is None or member.public_key in self._unmet:
             return NO_CHANGES
         return Changes(peers=self._towards(machine_id, member.nested(member.way)))
 

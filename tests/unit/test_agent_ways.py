@@ -266,6 +266,10 @@ def test_who_answers_by_another_way_is_called_back_when_that_is_lost(view: Netwo
     assert not [change for change in view.found(SOUTH, "192.0.2.5:7").peers if change.public_key == KEYS[PEER]]
     view.found(PEER, "192.0.2.3:7")
     assert not view.found(SOUTH, "").changes, "astray from the direct path it is called back before"
+    view.found(PEER, "")
+    assert not [change for change in view.found(NORTH, "").peers if change.public_key == KEYS[PEER]], (
+        "called to a way that is as broken"
+    )
 
 
 def test_a_way_that_is_silent_and_the_only_one_is_gone_back_to(view: NetworkView) -> None:
