@@ -11,6 +11,15 @@ import pytest
 from services.cli.embedded import EmbeddedServer
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """No example has to be done in time: tests run beside others."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings  # takes long to import, and not all tests need it
+
+        settings.register_profile("unhurried", deadline=None)
+        settings.load_profile("unhurried")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In continuous integration a test that cannot run has failed."""

@@ -159,7 +159,7 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFollowing.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 class FollowingAndNeverGoingBack(Following):
@@ -169,4 +169,4 @@ class FollowingAndNeverGoingBack(Following):
 
 
 TestFollowingAndNeverGoingBack = FollowingAndNeverGoingBack.TestCase
-TestFollowingAndNeverGoingBack.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFollowingAndNeverGoingBack.settings = settings(max_examples=60, stateful_step_count=40)

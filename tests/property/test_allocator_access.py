@@ -319,4 +319,4 @@ class AccessMachine(AllocatorMachine):
 
 
 TestAccess = AccessMachine.TestCase
-TestAccess.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestAccess.settings = settings(max_examples=100, stateful_step_count=40)

@@ -304,4 +304,4 @@ def without(lists: dict[UUID, tuple[UUID, ...]], gone: UUID) -> dict[UUID, tuple
 
 
 TestRouting = RoutingMachine.TestCase
-TestRouting.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRouting.settings = settings(max_examples=60, stateful_step_count=30)

@@ -27,7 +27,6 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[
     return {key: (one.get(key), other.get(key)) for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
-@settings(deadline=None)
 @given(seeds, lengths, st.integers(1, 4))
 def test_undoing_the_newest_commands_one_after_the_other_leads_back(seed: int, length: int, count: int) -> None:
     world = World(seed)
@@ -46,7 +45,6 @@ def test_undoing_the_newest_commands_one_after_the_other_leads_back(seed: int, l
         assert not _differences(world.state(), done.before), "undo then diff is empty"
 
 
-@settings(deadline=None)
 @given(seeds, lengths)
 def test_an_undo_can_be_undone(seed: int, length: int) -> None:
     world = World(seed)
@@ -63,7 +61,6 @@ def test_an_undo_can_be_undone(seed: int, length: int) -> None:
         assert not _differences(world.state(), done.after)
 
 
-@settings(deadline=None)
 @given(seeds, lengths, st.integers(1, 20))
 def test_undoing_an_older_command_touches_nothing_else(seed: int, length: int, since: int) -> None:
     world = World(seed)
@@ -101,7 +98,7 @@ def _decided(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in items if not key.startswith("state.") and key != "claims"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds, lengths)
 def test_a_network_that_comes_back_is_derived_the_same_wherever_the_topology_service_begins(
     seed: int, length: int

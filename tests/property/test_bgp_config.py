@@ -17,7 +17,7 @@ from agent.bgp.intent import Announced, BgpIntent, NetworkIntent, Owner
 from events.routing import Direction, Policy, PolicyRule
 from tests.support.birds import address, intent, reflected
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=60)
 HOSTILE = '"; } protocol static { ipv4; route 0.0.0.0/0 unreachable; } #'
 
 numbers = st.integers(0, 0xFFFF_FFFF)

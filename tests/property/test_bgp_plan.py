@@ -41,7 +41,7 @@ def _happen(speakers: Speakers, chance: random.Random, fresh: list[int]) -> None
     chance.choice(possible)()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(2, 7), st.integers(0, 12))
 def test_nobody_loses_a_route_by_a_plan_and_in_the_end_all_is_as_it_was_wanted(
     seed: int, size: int, length: int
@@ -106,7 +106,7 @@ def test_whatever_the_order_of_the_reports_the_same_follows(seed: int) -> None:
     assert len(answers) == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 7), st.integers(0, 5))
 def test_what_a_network_would_settle_at_is_told_before(seed: int, size: int, length: int) -> None:
     chance = random.Random(seed)

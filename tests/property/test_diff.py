@@ -33,14 +33,14 @@ def two(seed: int, first: int, more: int) -> tuple[Moment, Moment]:
 pairs = st.builds(two, st.integers(0, 2**32), STEPS, STEPS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs)
 def test_a_moment_does_not_differ_from_itself(moments: tuple[Moment, Moment]) -> None:
     for moment in moments:
         assert not difference(moment, moment)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pairs, st.booleans())
 def test_the_way_back_is_told_the_other_way_round(moments: tuple[Moment, Moment], whole: bool) -> None:
     before, after = moments
@@ -51,14 +51,14 @@ def test_the_way_back_is_told_the_other_way_round(moments: tuple[Moment, Moment]
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs)
 def test_nothing_differs_just_where_all_is_seen_alike(moments: tuple[Moment, Moment]) -> None:
     before, after = moments
     assert bool(difference(before, after)) == (everything(before) != everything(after))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs)
 def test_together_or_one_by_one_as_much_has_changed(moments: tuple[Moment, Moment]) -> None:
     short, whole = difference(*moments), difference(*moments, whole=True, most=10_000)
@@ -67,7 +67,7 @@ def test_together_or_one_by_one_as_much_has_changed(moments: tuple[Moment, Momen
     assert sum(change.count for change in short.changes) == whole.total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs)
 def test_a_networks_difference_is_a_part_of_the_whole_and_nothing_of_it_is_missing(
     moments: tuple[Moment, Moment],

@@ -79,7 +79,7 @@ def made(seed: int, steps: int) -> History:
     return history
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
 def test_the_ledger_agrees_with_the_mirror_at_every_moment(seed: int, steps: int) -> None:
     events = logged(made(seed, steps))
@@ -91,7 +91,7 @@ def test_the_ledger_agrees_with_the_mirror_at_every_moment(seed: int, steps: int
         assert held_at(found, each.sequence) == members(mirror)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60), limit=st.integers(1, 3))
 def test_pages_and_filters_tell_the_same(seed: int, steps: int, limit: int) -> None:
     events = logged(made(seed, steps))
@@ -110,7 +110,7 @@ def test_pages_and_filters_tell_the_same(seed: int, steps: int, limit: int) -> N
         assert by_machine == [each for each in found if each.machine_id == one.machine_id]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 60))
 def test_no_address_has_two_machines_at_a_time(seed: int, steps: int) -> None:
     by_address: dict[tuple[UUID, IPv4Address], list[Holding]] = defaultdict(list)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from events.client import Entry
@@ -96,7 +96,6 @@ def _views(mirror: Mirror) -> dict[UUID, Any]:
     return networks | machines
 
 
-@settings(deadline=None)
 @given(histories, places, places)
 def test_the_state_as_of_every_sequence_is_what_was_live_then(
     history: History, restarts: set[int], snapshots: set[int]
@@ -125,7 +124,6 @@ def _hear(mirror: Mirror, derived: Derived) -> None:
         mirror.apply(entry.subject, entry.record.model_dump_json().encode())
 
 
-@settings(deadline=None)
 @given(histories, st.integers(0, 60), st.integers(0, 60))
 def test_what_is_supposed_changes_no_moment_that_is_kept(history: History, at: int, count: int) -> None:
     events = _logged(history.events)
@@ -210,7 +208,6 @@ def _report(history: History, chance: random.Random, sequence: int, time: dateti
     return Entry(sequence, reach(network_id, machine_id, peer_id), b"", event.model_dump_json().encode())
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 80), places)
 def test_paths_as_of_every_position_and_report_are_those_that_were_live_then(
     seed: int, length: int, snapshots: set[int]

@@ -43,7 +43,7 @@ def test_no_bytes_break_the_codec(packet: bytes) -> None:
     location_in(packet)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(happenings, st.sampled_from(["", "192.0.2.7:4000", "nonsense", "[::1]:5"]), st.integers())
 def test_whatever_happens_little_is_asked_and_nothing_breaks(
     script: list[tuple[str, object]], upnp: str, seed: int
@@ -83,7 +83,6 @@ def test_whatever_happens_little_is_asked_and_nothing_breaks(
         assert mapping is None or mapping.until > play.now
 
 
-@settings(deadline=None)
 @given(st.lists(noise, max_size=20))
 def test_no_noise_maps_a_port_whose_nonce_nobody_knows(packets: list[bytes]) -> None:
     asking = Asking(OWN, Random(1))

@@ -65,7 +65,7 @@ def happen(world: World, nodes: list[Node], what: tuple[object, ...], cuts: set[
             pass
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(KINDS), max_size=4), happenings, st.integers(0, 2**16))
 def test_once_it_is_quiet_all_that_can_meet_have_met(
     kinds: list[str], story: list[tuple[object, ...]], seed: int

@@ -69,7 +69,6 @@ def _restored(shelf: Shelf) -> tuple[Topology, list[str]]:
     return restore(records)
 
 
-@settings(deadline=None)
 @given(histories, st.sets(st.integers(0, 80)))
 def test_a_topology_made_from_its_records_goes_on_as_if_it_had_never_stopped(
     history: History, restarts: set[int]
@@ -89,7 +88,6 @@ def test_a_topology_made_from_its_records_goes_on_as_if_it_had_never_stopped(
         assert topology.apply(sequence, event) == Derived(), "an event comes to something once"
 
 
-@settings(deadline=None)
 @given(histories, st.sets(st.integers(0, 80)), st.randoms(use_true_random=False))
 def test_whatever_a_crash_leaves_or_brings_back_is_purged(
     history: History, crashes: set[int], chance: random.Random
@@ -112,7 +110,6 @@ def test_whatever_a_crash_leaves_or_brings_back_is_purged(
         assert shelf.contents() == expected.contents()
 
 
-@settings(deadline=None)
 @given(histories)
 def test_revisions_of_a_scope_have_no_gaps_and_causes_never_go_back(history: History) -> None:
     held: dict[str, int] = {}
@@ -127,7 +124,6 @@ def test_revisions_of_a_scope_have_no_gaps_and_causes_never_go_back(history: His
             held[scope] = entry.record.revision
 
 
-@settings(deadline=None)
 @given(histories)
 def test_the_number_of_records_follows_what_changed(history: History) -> None:
     keyed: set[tuple[UUID, UUID]] = set()
@@ -170,7 +166,6 @@ def _expected_records(event: DomainEvent, keyed: set[tuple[UUID, UUID]]) -> int:
     return 1
 
 
-@settings(deadline=None)
 @given(histories)
 def test_routing_records_are_those_that_follow_and_only_what_differs_is_written(history: History) -> None:
     oracle = RoutingOracle()
@@ -190,7 +185,6 @@ def test_routing_records_are_those_that_follow_and_only_what_differs_is_written(
             assert written.keys() == {oracle.item_of(event)}, "people's own records are written again"
 
 
-@settings(deadline=None)
 @given(histories)
 def test_who_hears_every_record_ends_with_the_peers_that_the_state_has(history: History) -> None:
     heard: dict[str, PeerRecord | MembershipRecord] = {}
@@ -220,7 +214,6 @@ def test_who_hears_every_record_ends_with_the_peers_that_the_state_has(history: 
     }
 
 
-@settings(deadline=None)
 @given(histories)
 def test_only_the_tokens_that_were_issued_and_not_revoked_speak(history: History) -> None:
     """Whoever keeps to the newest record of each token agrees with whoever knows the whole history, but for tokens
@@ -250,7 +243,7 @@ def _forget(heard: dict[str, PeerRecord | MembershipRecord], gone: UUID) -> None
         del heard[subject]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.sampled_from([1, 100]))
 def test_a_change_in_a_large_network_derives_as_much_as_in_a_small_one(seed: int, size: int) -> None:
     history = History(seed)

@@ -57,7 +57,7 @@ def caused(seen: Sight, step: Step) -> DomainEvent:
     return seen.events[position - 1].event
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS, steps=STEPS)
 def test_each_field_of_a_peer_follows_from_the_last_event_that_set_it(seed: int, steps: int) -> None:
     seen = sight(seed, steps)
@@ -92,7 +92,7 @@ def check_fields(seen: Sight, chain: Step, body: PeerRecord) -> None:
     assert transits or body.transit == "auto"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS, steps=STEPS)
 def test_an_address_follows_from_its_assignment_or_from_who_left_it(seed: int, steps: int) -> None:
     seen = sight(seed, steps)
@@ -113,7 +113,7 @@ def test_an_address_follows_from_its_assignment_or_from_who_left_it(seed: int, s
                 assert "nobody has ever had it" in chain.text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=SEEDS, steps=STEPS)
 def test_everything_that_there_ever_was_has_a_why(seed: int, steps: int) -> None:
     seen = sight(seed, steps)
