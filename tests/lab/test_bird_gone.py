@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.bgp.config import RESTART_TIME
-from tests.lab.test_bird import await_sessions, plan
+from tests.lab.test_bird import await_sessions, bfd, plan
 from tests.support.birds import PATIENCE, Station, intent, machine_id, network_id, prefix, stations
 from tests.support.namespaces import command
 from tests.support.waiting import wait_until_sync
@@ -40,6 +40,11 @@ def lose(machine: Station, *numbers: int) -> None:
     machine._loop.call_soon_threadsafe(machine._speaker.lose, gone)
 
 
+def await_watched(machine: Station, by: Station) -> None:
+    """Until BFD of another watches a machine: it begins a moment after the session, and misses nobody before."""
+    wait_until_sync(lambda: "Up" in bfd(by, machine.number), PATIENCE, f"BFD of {by.name} to be up")
+
+
 def cut_off(machine: Station, state: str = "down") -> None:
     """Take a machine off the network, without a word; or with `up`, back."""
     own = intent(machine.number, 4)
@@ -56,6 +61,7 @@ def await_gone(*machines: Station) -> float:
 
 
 def test_in_full_mesh(four: dict[int, Station]) -> None:
+    await_watched(four[4], by=four[1])
     cut_off(four[4])
     lose(four[1], 4)
     assert await_gone(four[1]) < RESTART_TIME
@@ -72,6 +78,8 @@ def test_with_reflectors_whose_client_is_gone(four: dict[int, Station]) -> None:
     plan(four, "reflectors", 1, 2)
     await_sessions(four[3], (1, "client"), (2, "client"))
     four[3].await_routes(1, 2, 4)
+    for number in (1, 2):
+        await_watched(four[4], by=four[number])
     cut_off(four[4])
     for number in (1, 2, 3):
         lose(four[number], 4)
