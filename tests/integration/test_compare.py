@@ -19,7 +19,16 @@ from events.feed import jetstream
 from events.peering import BgpPlan
 from events.records import Record
 from events.state import encode_record
-from events.subjects import PATHS_PREFIX, PATHS_STREAM, REACH_PREFIX, REACH_STREAM, bgp_plan, path
+from events.subjects import (
+    HISTORY_PREFIX,
+    HISTORY_STREAM,
+    PATHS_PREFIX,
+    PATHS_STREAM,
+    REACH_PREFIX,
+    REACH_STREAM,
+    bgp_plan,
+    path,
+)
 from events.trust.keys import generate
 from events.trust.signing import Signer
 from services.topology.audit import ways
@@ -186,6 +195,7 @@ async def test_what_is_right_but_not_signed(watch: PathWatch, client: BusClient)
     assert {finding.code for finding in findings} == {"state", "paths"}
     assert all("is not signed" in finding.problem for finding in findings)
     assert {finding.subject for finding in findings} >= (await watch.held()).keys()
+    assert all((finding.position > 0) == (finding.code == "state") for finding in findings)
 
 
 async def test_a_snapshot_that_was_changed_by_hand(watch: PathWatch, client: BusClient) -> None:
@@ -195,13 +205,15 @@ async def test_a_snapshot_that_was_changed_by_hand(watch: PathWatch, client: Bus
     heads = await Vault(client).heads()
     findings, outcome = await compared(client)
     assert (findings, outcome.snapshots) == ([], len(heads))
-    head = list(heads.values())[1]
+    head, damaged = list(heads.values())[1:3]
+    await jetstream(client, f"STREAM.PURGE.{HISTORY_STREAM}", {"filter": f"{HISTORY_PREFIX}.{damaged.position}.1"})
     vault = Vault(client)
     snapshot = await vault.read(head)
     assert snapshot is not None
     subject, payload = next(iter(snapshot.contents.items()))
     altered = {**snapshot.contents, subject: payload.replace(b'"revision":1', b'"revision":9')}
     await vault.write(snapshot._replace(contents=altered), head.following)
-    (finding,), _ = await compared(client)
+    (finding,), outcome = await compared(client)
+    assert outcome.snapshots == len(heads) - 1, "one is none any more"
     assert (finding.code, finding.position) == ("snapshot", head.position)
     assert f"in 1 records, the first {subject}" in finding.problem

@@ -22,8 +22,8 @@ from events.trust.signing import Signer, signed_with
 from services.topology.audit.telling import contrast, finding, record_differs, shown
 from services.topology.audit.ways import Apart, Compared, compare_ways
 from services.topology.past.moment import Moment, advance
-from services.topology.past.snapshots import Head, head_subject
-from services.topology.past.vault import Vault
+from services.topology.past.snapshots import head_subject
+from services.topology.past.vault import Snapshot, Vault
 
 LASTING_SECONDS = 10.0
 """What differs the same for so long in PATHS differs for good: whoever keeps it has long seen what there is to see."""
@@ -58,12 +58,15 @@ async def compare(client: Client, signer: Signer | None, lasting: float = LASTIN
             yield one
         yield Outcome(position=0, records=0)
         return
-    moment, vault = Moment(), Vault(client)
+    moment, vault, snapshots = Moment(), Vault(client), 0
     heads = {position: head for position, head in (await vault.heads()).items() if position <= reached}
     for stop in sorted({*range(_TELL_EVERY, reached, _TELL_EVERY), *heads, reached}):
         await advance(client, moment, stop)
-        if stop in heads and (differing := await _snapshot(vault, heads[stop], moment)) is not None:
-            yield differing
+        # One that does not count does not differ: it is made anew.
+        if stop in heads and (snapshot := await vault.read(heads[stop])) is not None:
+            snapshots += 1
+            if (differing := _snapshot_differs(snapshot, moment)) is not None:
+                yield differing
         yield Progress(position=stop, end=reached)
     expected = moment.shelf.contents()
     async for one in _records(client, dump, expected):
@@ -85,7 +88,7 @@ async def compare(client: Client, signer: Signer | None, lasting: float = LASTIN
     if signer is not None:
         async for one in _unsigned(right, signer):
             yield one
-    yield Outcome(position=reached, records=len(expected), paths=paths, snapshots=len(heads))
+    yield Outcome(position=reached, records=len(expected), paths=paths, snapshots=snapshots)
 
 
 async def _load(client: Client) -> tuple[StateDump, int]:
@@ -120,15 +123,15 @@ async def _records(client: Client, dump: StateDump, expected: Mapping[str, bytes
             yield record_differs(subject, expected.get(subject), found.get(subject))
 
 
-async def _snapshot(vault: Vault, head: Head, moment: Moment) -> Finding | None:
-    """How a snapshot differs from what STATE held then. One that does not count does not differ: it is made anew."""
-    snapshot, expected = await vault.read(head), moment.shelf.contents()
-    if snapshot is None or snapshot.contents == expected:
-        return None
-    held = snapshot.contents
+def _snapshot_differs(snapshot: Snapshot, moment: Moment) -> Finding | None:
+    """How a snapshot differs from what STATE held then, if it does."""
+    held, expected = snapshot.contents, moment.shelf.contents()
     apart = sorted(each for each in expected.keys() | held.keys() if expected.get(each) != held.get(each))
-    problem = f"the snapshot of position {head.position:,} differs from the log in {len(apart):,} records"
-    return finding("snapshot", head_subject(head.position), head.position, f"{problem}, the first {apart[0]}", "")
+    if not apart:
+        return None
+    position = snapshot.position
+    problem = f"the snapshot of position {position:,} differs from the log in {len(apart):,} records"
+    return finding("snapshot", head_subject(position), position, f"{problem}, the first {apart[0]}", "")
 
 
 def _way_differs(apart: Apart) -> Finding:
@@ -157,6 +160,8 @@ async def _unsigned(right: Iterable[_Signed], signer: Signer) -> AsyncGenerator[
             continue
         if one.signature != signer.sign(one.subject, one.payload):
             problem = "is not signed" if not one.signature else "has a signature that does not fit"
-            code: Code = "state" if one.subject.startswith(f"{STATE_PREFIX}.") else "paths"
-            told = f"{one.subject} {problem}, so that machines refuse it"
-            yield finding(code, one.subject, cause_of(one.payload), told, "")
+            # What a record of PATHS names as its cause is a report, which is no position of the log.
+            is_state = one.subject.startswith(f"{STATE_PREFIX}.")
+            code: Code = "state" if is_state else "paths"
+            position = cause_of(one.payload) if is_state else 0
+            yield finding(code, one.subject, position, f"{one.subject} {problem}, so that machines refuse it", "")
