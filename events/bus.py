@@ -6,9 +6,9 @@ import asyncio
 import base64
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 import orjson
@@ -19,8 +19,10 @@ from nats.aio.msg import Msg
 from events.client import BusClient
 from events.commands import Command, Outcome
 from events.errors import UnauthenticatedError, UnavailableError, WireloomError
-from events.feed import jetstream
+from events.feed import NotReadyError, StreamMissingError, jetstream
 from events.subjects import ALLOCATOR_EXECUTE, Stream
+
+T = TypeVar("T")
 
 ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
@@ -29,6 +31,7 @@ ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 _REFUSALS = ("authorization violation", "authentication expired", "authentication revoked")
 _STREAM_NAME_IN_USE = 10058
 _DEFINING_SECONDS = 10.0
+_LOOK_AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,25 @@ async def ensure_streams(client: Client, streams: Iterable[Stream], replicas: in
         )
         if "error" in answer:
             await jetstream(client, f"STREAM.UPDATE.{stream.name}", config, timeout=_DEFINING_SECONDS)
+
+
+async def when_ready(client: Client, request: Callable[[], Awaitable[T]]) -> T:
+    """What is asked of JetStream, which may be starting, or electing a leader: asked again until it is ready. So is
+    what finds a stream missing: the request makes it first.
+
+    Raises what else `request` raises, and `UnavailableError` when the connection is closed for good.
+    """
+    said = ""
+    while True:
+        try:
+            return await request()
+        except (NotReadyError, StreamMissingError) as error:
+            if client.is_closed:
+                raise
+            if str(error) != said:
+                said = str(error)
+                structlog.get_logger("events.bus").warning("waiting for JetStream", reason=said)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 async def ask(client: Client, subject: str, body: bytes, timeout: float) -> bytes:

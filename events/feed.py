@@ -33,6 +33,8 @@ _SILENCE_SECONDS = 2.5
 _LOOK_SECONDS = 0.25
 _STREAM_NOT_FOUND = 10059
 _NO_MESSAGE_FOUND = 10037
+_NOT_YET = frozenset({10005, 10008, 10009})
+"""The servers that are there are too few for the copies wanted; there is no leader; who answers does not lead."""
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -43,18 +45,28 @@ class StreamMissingError(UnavailableError):
     title = "A stream is missing on the bus"
 
 
+class NotReadyError(UnavailableError):
+    """Raised when JetStream does not answer, or says that it cannot for now."""
+
+    code = "not-ready"
+    title = "The message bus is not ready"
+
+
 async def jetstream(
     client: Client, verb: str, request: dict[str, Any], *expected_errors: int, timeout: float = ANSWER_SECONDS
 ) -> dict[str, Any]:
     """The answer of the JetStream API to a request. Its refusals are raised but for those that are expected, told by
     their `err_code`.
 
-    Raises `StreamMissingError`, `UnavailableError`.
+    Raises `StreamMissingError`, `NotReadyError`, and `UnavailableError` for any other refusal.
     """
     try:
         reply = await client.request(f"$JS.API.{verb}", orjson.dumps(request), timeout=timeout)
     except (nats.errors.Error, TimeoutError) as error:
-        raise UnavailableError("JetStream does not answer.", hint="It may be starting: try again.") from error
+        raise NotReadyError(
+            "JetStream does not answer.",
+            hint="It may be starting: try again. If this lasts, see whether the message bus runs with JetStream.",
+        ) from error
     answer: dict[str, Any] = orjson.loads(reply.data)
     refusal = answer.get("error", {})
     if not refusal or refusal.get("err_code") in expected_errors:
@@ -62,7 +74,11 @@ async def jetstream(
     if refusal.get("err_code") == _STREAM_NOT_FOUND:
         stream = verb.rsplit(".", 1)[-1]
         raise StreamMissingError(f"There is no stream {stream}.", hint="Start the service that creates it.")
-    raise UnavailableError(f"JetStream refuses: {refusal.get('description')}.", hint="It may be starting: try again.")
+    detail = f"JetStream refuses: {refusal.get('description')}."
+    if refusal.get("err_code") in _NOT_YET:
+        hint = "It may be starting: try again. If this lasts, see whether enough servers of the cluster run."
+        raise NotReadyError(detail, hint=hint)
+    raise UnavailableError(detail, hint="Mend that on the message bus, then try again.")
 
 
 async def last_sequence(client: Client, stream: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -36,9 +37,9 @@ _HOUSE = {("Allocator", "events"): LOG, ("Allocator", "snapshots"): SNAPSHOTS}
 
 
 class JetStreamFactory(InfrastructureFactory[JetStreamTrackingRecorder]):
-    """Makes recorders that share one connection. The streams they need are made if missing.
+    """Makes recorders that share one connection. The streams they need are made if missing; the bus is waited for.
 
-    Raises `UnavailableError` from its methods if the bus does not answer.
+    Raises `UnavailableError` from its methods if the bus refuses.
     """
 
     aggregate_recorder_class = JetStreamAggregateRecorder
@@ -97,7 +98,8 @@ class JetStreamFactory(InfrastructureFactory[JetStreamTrackingRecorder]):
             self._bridge = Bridge(url, self.env.name or "events.store", credentials)
         stream = self._stream(purpose)
         replicas = int(self.env.get("WIRELOOM_REPLICAS") or 1)
-        self._bridge.submit(bus.ensure_streams(self._bridge.client, [stream], replicas)).result()
+        ensure = partial(bus.ensure_streams, self._bridge.client, [stream], replicas)
+        self._bridge.submit(bus.when_ready(self._bridge.client, ensure)).result()
         return self._bridge, Journal(self._bridge.client, stream.name, stream.prefix, is_sparse=is_sparse)
 
     def _stream(self, purpose: str) -> Stream:

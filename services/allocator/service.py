@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from functools import partial
 from pathlib import Path
 
 import nats.errors
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings
 from events import bus
 from events.client import BusClient
 from events.commands import COMMANDS, Command, Outcome
+from events.ending import unless
 from events.errors import InvalidInputError, UnavailableError, WireloomError
 from events.identity import Identity
 from events.log import require_whole
@@ -45,18 +47,20 @@ class Settings(BaseSettings):
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Execute commands until `stop` is set; those that have arrived by then are answered.
+    """Execute commands until `stop` is set; those that have arrived by then are answered. The bus is waited for.
 
-    Raises `UnavailableError` if the bus does not answer at first, and `InternalError` if the log cannot be read, or has
-    lost events: a bus that was started again may have dropped some.
+    Raises `UnavailableError` if the bus refuses or its connection is closed for good, `InternalError` if the log cannot
+    be read, or has lost events: a bus that was started again may have dropped some; and `StoppedError` where it is told
+    to stop before it has begun.
     """
     reconnected = asyncio.Event()
     log = structlog.get_logger("allocator")
     credentials = Identity(settings.identity).credentials("allocator") if settings.identity else None
-    client = await bus.connect(settings.nats_url, "wireloom-allocator", credentials, on_reconnect=reconnected.set)
+    client = await unless(
+        stop, bus.connect(settings.nats_url, "wireloom-allocator", credentials, on_reconnect=reconnected.set)
+    )
     try:
-        await bus.ensure_streams(client, (LOG, SNAPSHOTS), settings.replicas)
-        await require_whole(client)
+        await unless(stop, bus.when_ready(client, partial(_prepare, client, settings.replicas)))
         environment = {"NATS_URL": settings.nats_url, "WIRELOOM_REPLICAS": str(settings.replicas)}
         if settings.identity:
             environment["WIRELOOM_IDENTITY"] = str(settings.identity)
@@ -79,6 +83,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 clerk.finish()
     finally:
         await client.close()
+
+
+async def _prepare(client: BusClient, replicas: int) -> None:
+    await bus.ensure_streams(client, (LOG, SNAPSHOTS), replicas)
+    await require_whole(client)
 
 
 async def _look_again(client: BusClient, reconnected: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from events.ending import StoppedError
 from events.errors import InvalidInputError
 from services.cli.logs import configure_logging
 
@@ -35,7 +37,8 @@ def serve(service: Annotated[Service, typer.Argument(help="Which part to run.")]
     module = importlib.import_module(f"services.{service.value}.service")
 
     async def until_told() -> None:
-        await module.serve(_settings(module.Settings), stop_on_signals())
+        with suppress(StoppedError):
+            await module.serve(_settings(module.Settings), stop_on_signals())
 
     asyncio.run(until_told())
 

@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 
 from events import bus
 from events.commands import Command
-from events.ending import end
+from events.ending import end, unless
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
 from events.memory import collect_rarely
@@ -54,15 +54,18 @@ __all__ = ["Settings", "serve"]
 async def serve(settings: Settings, stop: asyncio.Event, listening: Callable[[int], None] = lambda port: None) -> None:
     """Serve until `stop` is set; what was asked by then is answered. `listening` hears the HTTP port.
 
-    Raises `InvalidInputError` for an identity or certificate that cannot be used, and `UnavailableError` if the bus
-    does not answer at the start, its connection is closed for good, or the port is taken.
+    The bus is waited for. Raises `InvalidInputError` for an identity or certificate that cannot be used,
+    `UnavailableError` if the bus refuses, its connection is closed for good, or the port is taken, and `StoppedError`
+    where it is told to stop before it has begun.
     """
     collect_rarely()
     identity = Identity(settings.identity) if settings.identity else None
     with listener(settings.host, settings.port) as listening_socket:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(_connected(settings, identity, "gateway"))
-            keeping = await stack.enter_async_context(_connected(settings, identity, "keeper")) if identity else None
+            client = await stack.enter_async_context(_connected(settings, identity, "gateway", stop))
+            keeping = None
+            if identity:
+                keeping = await stack.enter_async_context(_connected(settings, identity, "keeper", stop))
             port = listening_socket.getsockname()[1]
             parts = _Parts(settings, identity, client, keeping, port)
             listening(port)
@@ -70,9 +73,11 @@ async def serve(settings: Settings, stop: asyncio.Event, listening: Callable[[in
 
 
 @asynccontextmanager
-async def _connected(settings: Settings, identity: Identity | None, role: Role) -> AsyncIterator[Client]:
+async def _connected(
+    settings: Settings, identity: Identity | None, role: Role, stop: asyncio.Event
+) -> AsyncIterator[Client]:
     credentials = identity.credentials(role) if identity else None
-    client = await bus.connect(settings.nats_url, f"wireloom-{role}", credentials)
+    client = await unless(stop, bus.connect(settings.nats_url, f"wireloom-{role}", credentials))
     try:
         yield client
     finally:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import structlog
 from nats.aio.client import Client
 
 from events import bus, log, state
-from events.ending import end, finish
+from events.ending import end, finish, unless
 from events.errors import InternalError, UnavailableError
 from events.feed import StreamMissingError, last_sequence
 from events.identity import Identity
@@ -57,15 +58,15 @@ class LogBehindError(InternalError):
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Keep STATE up to date until `stop` is set.
 
-    Raises `UnavailableError` when the bus does not answer at the start or the connection is closed for good,
-    `InternalError` where the log or STATE are not in order, and `IdentityError` where a key is missing or damaged:
-    restarting is always safe.
+    The bus is waited for. Raises `UnavailableError` when it refuses or the connection is closed for good,
+    `InternalError` where the log or STATE are not in order, `IdentityError` where a key is missing or damaged, and
+    `StoppedError` where it is told to stop before it has begun: restarting is always safe.
     """
     collect_rarely()
     reconnected = asyncio.Event()
     identity = Identity(settings.identity) if settings.identity else None
     credentials = identity.credentials("topology") if identity else None
-    client = await bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set)
+    client = await unless(stop, bus.connect(settings.nats_url, "topology", credentials, on_reconnect=reconnected.set))
     keeper = CheckpointKeeper(client)
     tasks = {
         asyncio.create_task(_work(client, settings.replicas, identity, (LOG, STATE), _derive)),
@@ -92,13 +93,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 async def _work(
     client: Client, replicas: int, identity: Identity | None, streams: Sequence[Stream], derive: Derive
 ) -> None:
-    await bus.ensure_streams(client, streams, replicas)
+    ensure = partial(bus.ensure_streams, client, streams, replicas)
+    await bus.when_ready(client, ensure)
     while not client.is_closed:
         try:
             await _derive_with_key(client, identity, derive)
         except (StreamMissingError, PathsDivergedError) as error:
             structlog.get_logger("services.topology").warning("making the streams anew", reason=str(error))
-            await bus.ensure_streams(client, streams, replicas)
+            await bus.when_ready(client, ensure)
         except (StateDivergedError, UnavailableError) as error:
             structlog.get_logger("services.topology").warning("loading the state anew", reason=str(error))
         await asyncio.sleep(_RELOAD_SECONDS)

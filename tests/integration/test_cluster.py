@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,10 +16,11 @@ from events import bus
 from events.feed import jetstream
 from events.store.journal import Journal
 from events.subjects import LOG, LOG_STREAM
+from services.cli.serve import Service
 from tests.support.callers import Callers
 from tests.support.cluster import SIZE, Cluster, running_cluster
 from tests.support.fleet import running_fleet
-from tests.support.plane import running_plane
+from tests.support.plane import running_plane, starting_plane
 from tests.support.proxy import Direction, Proxy, proxy_to
 from tests.support.waiting import wait_until
 
@@ -62,6 +64,32 @@ async def test_the_leader_is_killed_amid_the_work_and_comes_back(cluster: Cluste
         callers.assert_kept(ledger)
         assert all(len(ledger.tunnels(machine_id)) == 1 for machine_id in fleet.machine_ids)
         await plane.state_follows()
+
+
+async def test_the_services_wait_until_there_are_enough_servers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logged: list[str] = []
+
+    def waits(service: str) -> bool:
+        logged.extend(capfd.readouterr().err.splitlines())
+        return any("waiting for JetStream" in line and f'"{service}"' in line for line in logged)
+
+    cluster = Cluster(tmp_path / "bus")
+    cluster.prepare()
+    with closing(cluster):
+        cluster.start(cluster.names[0])
+        async with starting_plane(cluster.url, SIZE) as plane:
+            for service in (Service.ALLOCATOR, Service.TOPOLOGY):
+                await wait_until(partial(waits, service), timeout=60, what=f"the {service} waits")
+            await plane.stop(Service.ALLOCATOR)
+            await plane.start(Service.ALLOCATOR)
+            plane.assert_running()
+            for name in cluster.names[1:]:
+                cluster.start(name)
+            await plane.ready()
+            plane.assert_running()
+            assert await plane.network("office", "172.20.0.0/22")
 
 
 @asynccontextmanager

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.program import SERVICES, ControlPlane, free_port, run_wireloom, running
-from tests.support.waiting import wait_until_sync
+from services.cli.serve import Service
+from services.cli.up import service_process
+from tests.support.program import SERVICES, ControlPlane, environment, free_port, run_wireloom, running
+from tests.support.waiting import wait_until, wait_until_sync
 
 
 @pytest.fixture
@@ -140,3 +142,17 @@ def test_a_service_with_a_wrong_setting_says_which() -> None:
     ended = run_wireloom("serve", "gateway", WIRELOOM_HTTP_HOST=socket.gethostname())
     assert ended.code == 2
     assert "error:" in ended.stderr
+
+
+@pytest.mark.parametrize("service", list(Service))
+async def test_a_service_that_waits_for_the_bus_ends_when_told(
+    service: Service, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = f"nats://127.0.0.1:{free_port()}"
+    child = service_process(service, environment(NATS_URL=nowhere, WIRELOOM_HTTP_PORT=str(free_port())))
+    await child.start()
+    try:
+        await wait_until(lambda: "bus error" in capfd.readouterr().err, timeout=60, what="it finds no bus")
+    finally:
+        await child.stop()
+    assert await child.wait() == 0

@@ -108,6 +108,7 @@ class Plane:
         """Wait until the gateway says that everything is ready, and with an identity sign in."""
 
         async def is_ready() -> bool:
+            self.assert_running()
             try:
                 return (await self.http.get("/readyz")).is_success
             except httpx2.TransportError:
@@ -197,6 +198,14 @@ class Plane:
 @asynccontextmanager
 async def running_plane(bus_url: str, replicas: int = 1, identity: Identity | None = None) -> AsyncIterator[Plane]:
     """A control plane on a bus that runs, ready, for as long as the block lasts; with an identity a secured one."""
+    async with starting_plane(bus_url, replicas, identity) as plane:
+        await plane.ready()
+        yield plane
+
+
+@asynccontextmanager
+async def starting_plane(bus_url: str, replicas: int = 1, identity: Identity | None = None) -> AsyncIterator[Plane]:
+    """The same, started but not waited for."""
     async with AsyncExitStack() as closing:
         client = await bus.connect(bus_url, "test", identity.credentials("topology") if identity else None)
         closing.push_async_callback(client.close)
@@ -207,7 +216,6 @@ async def running_plane(bus_url: str, replicas: int = 1, identity: Identity | No
         plane = Plane(bus_url, replicas, client, identity, console)
         closing.push_async_callback(plane.close)
         await plane.start(*Service)
-        await plane.ready()
         yield plane
 
 
