@@ -67,15 +67,15 @@ class Diamond:
         used = (t for t in TRANSITS if all(str(host) == self.transit_address(name, t) for host, name in ends))
         return next(used, None)
 
-    def await_direct(self, timeout: float = 30.0) -> None:
+    def await_direct(self) -> None:
         """Wait until both ends go straight."""
-        wait_for(lambda: self.via() == "", timeout, "both ends to go straight")
+        wait_for(lambda: self.via() == "", "both ends to go straight")
 
-    def await_transit(self, timeout: float = 30.0) -> str:
+    def await_transit(self) -> str:
         """Wait until both ends go through the same transit; its name."""
-        return wait_for(self.via, timeout, "both ends to use one transit") or ""
+        return wait_for(self.via, "both ends to use one transit") or ""
 
-    def await_standby(self, timeout: float = 30.0) -> None:
+    def await_standby(self) -> None:
         """Wait until both ends have an address for each of the two transits, and reach those straight."""
 
         def ready() -> bool:
@@ -87,7 +87,7 @@ class Diamond:
                 for machine in (self.left, self.right)
             )
 
-        wait_for(ready, timeout, "both ends to know both transits")
+        wait_for(ready, "both ends to know both transits")
 
     @staticmethod
     def _own(machine: Machine) -> set[str]:

@@ -97,7 +97,7 @@ class Healing:
         self._await_whole()
         # What was sent just now is on its way still.
         until = min(flow.sent[-1] for flow in self._flows) - 1.0
-        wait_for(lambda: all(flow.sent[-1] > until + 2.0 for flow in self._flows), 10, "pings to be answered")
+        wait_for(lambda: all(flow.sent[-1] > until + 2.0 for flow in self._flows), "pings to be answered")
         self.back.lost.append(sum(flow.lost(began, until) for flow in self._flows))
 
     def without_control_plane(self, cuts: int) -> None:
@@ -129,7 +129,7 @@ class Healing:
         while True:
             used = diamond.await_transit()
             sent = len(self._flows[0].sent)
-            wait_for(lambda: len(self._flows[0].sent) > sent + _CALM, 60, "pings to go on")  # noqa: B023
+            wait_for(lambda: len(self._flows[0].sent) > sent + _CALM, "pings to go on")  # noqa: B023
             self._await_whole()
             if diamond.await_transit() == used:
                 return used
@@ -141,13 +141,13 @@ class Healing:
         done = time.monotonic()
         wait_for(
             lambda: all(flow.first_through(done) is not None for flow in self._flows),
-            _HEALED_WITHIN,
             f"traffic to pass again: {times.kind}",
+            _HEALED_WITHIN,
         )
         return max(flow.first_through(done) or 0.0 for flow in self._flows) - began
 
     def _await_whole(self) -> None:
-        wait_for(lambda: all(_is_whole(flow) for flow in self._flows), _HEALED_WITHIN, "pings to go on unbroken")
+        wait_for(lambda: all(_is_whole(flow) for flow in self._flows), "pings to go on unbroken", _HEALED_WITHIN)
 
 
 def _is_whole(flow: Flow) -> bool:

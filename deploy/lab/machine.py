@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PATIENCE = 60.0
+"""So many seconds anything is waited for in the lab that takes far less: the machine it runs on may be busy."""
+
 _CLONE_NEWNET = 0x40000000
 _FIRST_PROCESS = """
 mount -t tmpfs tmpfs /run && mkdir -p /run/wireguard && mount -t sysfs sysfs /sys &&
@@ -77,7 +80,7 @@ class Machine:
         command: Sequence[str | Path],
         *,
         check: bool = True,
-        timeout: float = 30,
+        timeout: float = PATIENCE,
         text: str = "",
         environment: Mapping[str, str] | None = None,
         only_network: bool = False,
@@ -165,14 +168,14 @@ class Program:
             with suppress(ProcessLookupError):  # it has just ended, and what started it has not noticed yet
                 os.kill(self.pid, number)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Its exit status; minus the signal's number if one ended it. Raises `LabError` if it goes on."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{self.log.stem} has not ended within {timeout:g} s; see {self.log}.") from error
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """Ask it to end and wait for that."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
@@ -193,9 +196,9 @@ def _set_namespace(libc: ctypes.CDLL, descriptor: int) -> None:
         raise LabError(f"The machine's network cannot be entered: {os.strerror(number)}.")
 
 
-def _only_child(pid: int, timeout: float = 5.0) -> int:
+def _only_child(pid: int) -> int:
     """The process that `pid` forked to step into its process namespace."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

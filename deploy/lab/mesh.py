@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deploy.lab.lab import Lab, Pings, ping_all
-from deploy.lab.machine import LabError, Machine, Program
+from deploy.lab.machine import PATIENCE, LabError, Machine, Program
 from events.interfaces import INTERFACE_PREFIX
 
 CONTROL = "control"
@@ -74,7 +74,7 @@ class Mesh:
         """What the environment of a `wireloom` on the control machine must say, so that it finds who is signed in."""
         return {"XDG_CONFIG_HOME": str(self.control.directory / "config")}
 
-    def start_control_plane(self, timeout: float = 60.0) -> None:
+    def start_control_plane(self) -> None:
         """Start it, on the data that it had before, if any, and wait until it is ready. The first time, sign in."""
         address, data = "::" if self.by_name else self.control.address, self.control.directory / "data"
         command: list[str | Path] = [WIRELOOM, "up", "--data-dir", data]
@@ -86,13 +86,13 @@ class Mesh:
                 raise LabError(f"The control plane ended:\n{program.last_lines()}")
             return self.is_ready()
 
-        wait_for(ready, timeout, "the control plane to be ready")
+        wait_for(ready, "the control plane to be ready")
         if not self.token:
             self.know_control(self.control)
             self._sign_in(program)
 
     def _sign_in(self, program: Program) -> None:
-        shown = wait_for(lambda: _ADMIN_TOKEN.search(program.log.read_text()), 20, "the first token to be shown")
+        shown = wait_for(lambda: _ADMIN_TOKEN.search(program.log.read_text()), "the first token to be shown")
         assert shown
         self.token = shown[0]
         self.wireloom("login", self.url, "--ca-sha256", self.fingerprint(), "--token-stdin", text=self.token)
@@ -169,9 +169,9 @@ class Mesh:
 
     def _ask(self, path: str, method: str = "GET", body: str | None = None) -> tuple[int, bytes]:
         address = self.control.address
-        connection = http.client.HTTPSConnection(address, HTTP_PORT, timeout=10)
+        connection = http.client.HTTPSConnection(address, HTTP_PORT, timeout=PATIENCE)
         with self.control.network():
-            plain = socket.create_connection((address, HTTP_PORT), timeout=10)
+            plain = socket.create_connection((address, HTTP_PORT), timeout=PATIENCE)
         trust = ssl.create_default_context(cafile=str(self._ca))
         try:
             connection.sock = trust.wrap_socket(plain, server_hostname=self._known_as)
@@ -203,10 +203,10 @@ class Mesh:
         members = [machine for machine in self.machines if machine.name in addresses]
         return [(one, other, addresses[other.name]) for one in members for other in members if one is not other]
 
-    def await_known(self, names: Iterable[str], timeout: float = 30.0) -> None:
+    def await_known(self, names: Iterable[str]) -> None:
         """Wait until the agents of these machines have made them known."""
         wanted = set(names)
-        wait_for(lambda: wanted <= self.hostnames(), timeout, f"{', '.join(sorted(wanted))} to register")
+        wait_for(lambda: wanted <= self.hostnames(), f"{', '.join(sorted(wanted))} to register")
 
     def interfaces(self, name: str) -> list[str]:
         """The WireGuard interfaces that a machine's agent has made."""
@@ -227,14 +227,14 @@ class Mesh:
                     seen.append([name, fields[1], fields[3]])
         return {(name, owners[key]): endpoint for name, key, endpoint in seen if key in owners}
 
-    def await_interface_gone(self, name: str, timeout: float = 20.0) -> None:
+    def await_interface_gone(self, name: str) -> None:
         """Wait until a machine has no mesh interface any more."""
-        wait_for(lambda: not self.interfaces(name), timeout, f"{name} to take its interfaces away")
+        wait_for(lambda: not self.interfaces(name), f"{name} to take its interfaces away")
 
-    def await_all_reach_all(self, network: str, names: Iterable[str], timeout: float = 60.0) -> Pings:
+    def await_all_reach_all(self, network: str, names: Iterable[str]) -> Pings:
         """Wait until these machines are in a network and each reaches every other through the tunnels; the pings."""
         wanted = set(names)
-        wait_for(lambda: wanted == set(self.addresses(network)), timeout, f"{network} to have just these machines")
+        wait_for(lambda: wanted == set(self.addresses(network)), f"{network} to have just these machines")
         done: Pings = {}
 
         def all_answer() -> bool:
@@ -243,14 +243,14 @@ class Mesh:
             return all(time is not None for time in done.values())
 
         try:
-            wait_for(all_answer, timeout, f"every machine in {network} to reach every other")
+            wait_for(all_answer, f"every machine in {network} to reach every other")
         except LabError as error:
             silent = [f"{one} → {other}" for (one, other), time in done.items() if time is None]
             raise LabError(f"{error} Not answered: {', '.join(silent)}.") from error
         return done
 
 
-def wait_for(condition: Callable[[], T], timeout: float, what: str) -> T:
+def wait_for(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
     """The first true answer of `condition`. Raises `LabError` that says `what` was waited for."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):

@@ -142,7 +142,7 @@ class Soak:
                 return not now
 
             try:
-                wait_for(all_talk, self._within, "every pair to talk that can")
+                wait_for(all_talk, "every pair to talk that can", self._within)
             except LabError as error:
                 raise LabError(f"{error}\n{self._explain(silent)}") from error
         self.tally.quiet.append(time.monotonic() - began)

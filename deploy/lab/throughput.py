@@ -49,7 +49,7 @@ def iperf(source: Machine, target: Machine, address: str, seconds: int) -> float
     """Megabits a second by TCP, from one machine to another at an address of the other."""
     server = target.start("iperf3", ["iperf3", "--server", "--one-off", "--bind", address, "--forceflush"])
     try:
-        wait_for(lambda: _listens(target, address), 10, "iperf3 to listen")
+        wait_for(lambda: _listens(target, address), "iperf3 to listen")
         command = ["iperf3", "--client", address, "--time", str(seconds), "--json", "--connect-timeout", "5000"]
         answer = json.loads(source.run(command, timeout=seconds + 30))
     finally:
@@ -75,7 +75,7 @@ class ByHand:
     def _set_up(self, machine: Machine, number: int) -> None:
         interface = self._interface(machine)
         machine.start("wireguard-go", ["wireguard-go", "--foreground", interface])
-        wait_for(lambda: interface in machine.run(["wg", "show", "interfaces"]), 10, "wireguard-go to start")
+        wait_for(lambda: interface in machine.run(["wg", "show", "interfaces"]), "wireguard-go to start")
         secret = machine.run(["wg", "genkey"])
         self._keys[machine.name] = machine.run(["wg", "pubkey"], text=secret).strip()
         command = ["wg", "set", interface, "listen-port", str(_LISTENS), "private-key", "/dev/stdin"]
@@ -133,7 +133,7 @@ def measure(seconds: int) -> Iterator[Figure]:
 def _compare(way: str, sides: tuple[Side, ...], seconds: int) -> Iterator[Figure]:
     """The medians of some rounds."""
     for _, source, _, address in sides:
-        wait_for(lambda: source.ping(address), 30, f"{address} to answer {source.name}")  # noqa: B023
+        wait_for(lambda: source.ping(address), f"{address} to answer {source.name}")  # noqa: B023
     trips = {by: median(source.ping(address) or 0.0 for _ in range(_PINGS)) for by, source, _, address in sides}
     rounds = [{by: iperf(source, to, address, seconds) for by, source, to, address in sides} for _ in range(_ROUNDS)]
     for by, *_ in sides:

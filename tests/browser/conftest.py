@@ -19,7 +19,7 @@ from playwright.sync_api import (
 
 from tests.browser.scene import CHROMIUM, Scene, scene_in
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)
 
 Opened = Callable[..., Page]
 """`opened(role, viewport=…, theme=…)`: a page of a browser in which somebody with this role is signed in."""
@@ -81,7 +81,7 @@ def opened(
             storage_state=sessions.get(role or ""),
         )
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         page = context.new_page()
         watch(page, urlsplit(scene.url).netloc, faults)
         if role in sessions:

@@ -64,7 +64,7 @@ async def test_the_log_goes_on_when_its_leader_is_killed(tmp_path: Path) -> None
                 cluster.kill(await cluster.leader(LOG_STREAM))
             event = StoredEvent(aggregate, version, "a:1", b"%d" % version)
             written += await asyncio.to_thread(recorder.insert_events, [event]) or []
-        await wait_until(lambda: heard and heard[-1] == written[-1], timeout=30, what="all was heard")
+        await wait_until(lambda: heard and heard[-1] == written[-1], what="all was heard")
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         assert heard == written

@@ -159,7 +159,7 @@ class Mesh:
         await wait_until(lambda: self.uses_another(host, own.public_key), what="the new key on the interface")
         for other in self.hosts:
             if other is not host:
-                await wait_until(lambda other=other: self.handshake(other, host), timeout=20, what="a handshake")  # type: ignore[misc]
+                await wait_until(lambda other=other: self.handshake(other, host), what="a handshake")  # type: ignore[misc]
 
     def uses_another(self, host: Host, old: str) -> bool:
         device, own = host.devices.read(self.interface), self.own(host)

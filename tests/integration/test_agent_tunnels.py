@@ -169,7 +169,7 @@ async def test_real_tunnels_show_their_handshakes_and_traffic(bus_url: str, tmp_
     async with staged(bus_url, tmp_path, 2) as stage:
         await stage.all_direct()
         left, right = stage.hosts
-        await wait_until(lambda: left.ping(right), 20, what="a reply")
+        await wait_until(lambda: left.ping(right), what="a reply")
         stage.gateway.tunnels.clear()
         await stage.gateway.client.publish(look(left.machine_id))
         await wait_until(lambda: stage.gateway.tunnels, what="what it tells")

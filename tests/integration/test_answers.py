@@ -21,7 +21,7 @@ async def test_nothing_is_answered_but_in_an_inbox(bus_url: str, subject: str) -
             for reply in ("log.x", "state.x", "checkpoint.1", "reach.x"):
                 await client.publish(subject, b"{}", reply=reply)
                 await client.publish(subject, b'{"position": 0}', reply=reply)
-            answer = await client.request(subject, b"{}", timeout=10)  # the one after those
+            answer = await client.request(subject, b"{}", timeout=30)  # the one after those
             assert answer.data
             assert await ends(client) == before
         finally:

@@ -222,7 +222,7 @@ async def test_a_control_plane_with_keys(tmp_path: Path) -> None:
 async def test_what_is_no_checkpoint_is_passed_over(client: BusClient) -> None:
     history = history_of(3)
     await write_events(client, history.events)
-    await client.request("checkpoint.3", b"nonsense", timeout=5)
+    await client.request("checkpoint.3", b"nonsense", timeout=30)
     async with keeping(client, None) as keeper:
         assert (await keeper.at_least(3)).read().position == 3
     (finding,) = (await trusted(client)).findings

@@ -138,7 +138,7 @@ async def test_at_a_terminal_the_fingerprint_is_compared_and_the_token_does_not_
         heard = bytearray()
 
         def hears(text: bytes) -> None:
-            wait_until_sync(lambda: heard.extend(os.read(ours, 1000)) or text in heard, 20, f"it says {text!r}")
+            wait_until_sync(lambda: heard.extend(os.read(ours, 1000)) or text in heard, what=f"it says {text!r}")
 
         try:
             hears(b"Is it the same?")
@@ -146,7 +146,7 @@ async def test_at_a_terminal_the_fingerprint_is_compared_and_the_token_does_not_
             hears(b"does not show")
             os.write(ours, plane.admin_token.encode() + b"\n")
             hears(b"Signed in")
-            return asking.wait(20), bytes(heard)
+            return asking.wait(60), bytes(heard)
         finally:
             asking.kill()
             asking.wait()

@@ -216,13 +216,13 @@ async def test_programs_try_commands_too(mesh: Mesh) -> None:
     before = await log.last_sequence(mesh.client)
     body = orjson.dumps({"network_id": str(office), "name": "bureau"})
     for header in (DRY_RUN_HEADER, "wl-dry-run"):
-        reply = await mesh.client.request(command("rename-network"), body, headers={header: "1"}, timeout=10)
+        reply = await mesh.client.request(command("rename-network"), body, headers={header: "1"}, timeout=30)
         told = orjson.loads(reply.data)
         assert [event["text"] for event in told["events"]] == ["renamed network office to bureau"]
         assert [change["what"] for change in told["effects"]["items"]] == ["network"]
     for name, header, code in (("bureau", "yes", 422), ("bureau", "", 422), ("no good name!", "1", 422)):
         body = orjson.dumps({"network_id": str(office), "name": name})
-        reply = await mesh.client.request(command("rename-network"), body, headers={DRY_RUN_HEADER: header}, timeout=10)
+        reply = await mesh.client.request(command("rename-network"), body, headers={DRY_RUN_HEADER: header}, timeout=30)
         assert reply.headers is not None
         assert reply.headers[ERROR_CODE_HEADER] == str(code)
     assert await log.last_sequence(mesh.client) == before

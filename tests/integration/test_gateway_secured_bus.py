@@ -186,10 +186,8 @@ async def test_who_left_a_network_comes_back_without_it(plane: SecuredPlane) -> 
         access = old
         for _ in range(3):
             client = await stack.enter_async_context(agent(plane, one, access))
-            started = time.monotonic()
             await done(admin.delete(f"{API}/mesh-networks/{office}/machines/{one.id}"))
             await closed(client)
-            assert time.monotonic() - started < 3
             without = await access_of(plane, one)
             assert without.networks == (lab,)
             again = await stack.enter_async_context(agent(plane, one, without))

@@ -322,7 +322,7 @@ async def lines_of(browser: Browser, query: str) -> AsyncGenerator[str]:
 async def test_news_end_with_the_session(plane: SecuredPlane) -> None:
     browser = await signed_in(plane, "viewer")
     admin = await plane.admin()
-    async with asyncio.timeout(10), aclosing(lines_of(browser, "topic=networks")) as news:
+    async with asyncio.timeout(30), aclosing(lines_of(browser, "topic=networks")) as news:
         assert await anext(news) == "begin"
         await done(admin.post(f"{API}/mesh-networks", json={"name": "n", "network_cidr": "10.0.0.0/24"}))
         assert await anext(news) == "change"

@@ -44,10 +44,10 @@ async def test_what_another_log_left_is_in_the_way(bus_url: str, tmp_path: Path,
     client = await bus.connect(bus_url, "test")
     try:
         await bus.ensure_streams(client, (stream,), 1)
-        await client.request(f"{stream.prefix}.5.0", b"{}", timeout=5)
+        await client.request(f"{stream.prefix}.5.0", b"{}", timeout=30)
         with pytest.raises(ConflictError, match=f"what belongs to one: {stream.name}"):
             await restored(bus_url, tmp_path)
-        await client.request(f"$JS.API.STREAM.DELETE.{stream.name}", b"", timeout=5)
+        await client.request(f"$JS.API.STREAM.DELETE.{stream.name}", b"", timeout=30)
         assert (await restored(bus_url, tmp_path)).events == len(history()) - 1
         assert await log.last_sequence(client) == len(history()) - 1
     finally:

@@ -116,7 +116,7 @@ async def test_reports_that_were_deleted_count_no_more_and_new_ones_do(
                 return True
             return False
 
-        await wait_until(is_made_anew, timeout=20, what="the stream to be made anew")
+        await wait_until(is_made_anew, what="the stream to be made anew")
         # The first that reports anew is not taken for the only one.
         await fleet.speak(min(set(machines) - plan.reflectors))
         off = min(plan.reflectors)
@@ -125,4 +125,4 @@ async def test_reports_that_were_deleted_count_no_more_and_new_ones_do(
         assert await fleet.plan() == plan
         await fleet.follow(plan, machines)
         await fleet.speak(off, "off")
-        await wait_until(lambda: _lacks(fleet, off), timeout=20, what="another reflector")
+        await wait_until(lambda: _lacks(fleet, off), what="another reflector")

@@ -191,7 +191,7 @@ async def _killed_once_it_writes(client: Client, child: ChildProcess, before: in
     async def writes() -> bool:
         return await last_sequence(client, PATHS_STREAM) > before
 
-    await wait_until(writes, timeout=30, what="the service writes")
+    await wait_until(writes, what="the service writes")
     assert child.pid is not None
     os.kill(child.pid, signal.SIGKILL)
     await child.wait()
@@ -267,7 +267,7 @@ async def test_paths_that_were_deleted_are_derived_anew_and_revisions_go_on(
             except UnavailableError:
                 return False
 
-        await wait_until(is_back, timeout=30, what="PATHS is there again")
+        await wait_until(is_back, what="PATHS is there again")
         await watch.settled()
         assert not task.done()
     again = {subject: state.decode_record(payload) for subject, (payload, _) in (await watch.held()).items()}
@@ -292,7 +292,7 @@ async def test_reports_that_were_deleted_count_no_more_and_new_ones_do(
                 return await last_sequence(client, REACH_STREAM) == 0
             return False
 
-        await wait_until(is_back, timeout=30, what="REACH is there again")
+        await wait_until(is_back, what="REACH is there again")
         await watch.settled()
         assert await watch.bodies() == {}
         await watch.say(a, b, None)

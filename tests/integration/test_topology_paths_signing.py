@@ -49,7 +49,7 @@ async def service(bus: SecuredBus) -> AsyncIterator[None]:
         assert not task.done()
     finally:
         stop.set()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=30)
         task.result()
 
 

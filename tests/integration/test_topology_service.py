@@ -104,7 +104,7 @@ async def reach(client: Client, sequence: int) -> None:
     async def reached() -> bool:
         return await position(client) >= sequence
 
-    await wait_until(reached, timeout=60, what=f"STATE reaches event {sequence} of the log")
+    await wait_until(reached, what=f"STATE reaches event {sequence} of the log")
 
 
 async def same(client: Client) -> None:
@@ -113,7 +113,7 @@ async def same(client: Client) -> None:
     async def is_same() -> bool:
         return not await compare(client)
 
-    await wait_until(is_same, timeout=20, what="STATE is what follows from the log")
+    await wait_until(is_same, what="STATE is what follows from the log")
     assert dict((await state.load(client)).entries) == await rebuild(client)
 
 
@@ -409,5 +409,5 @@ async def test_it_stops_when_told(client: Client, bus_url: str) -> None:
     history.register_machine()
     await reach(client, await write_events(client, history.events))
     stop.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     assert await last_sequence(client, STATE_STREAM) == 1

@@ -79,7 +79,7 @@ class Plane:
             assert not task.done()
         finally:
             stop.set()
-            await asyncio.wait({task}, timeout=10)
+            await asyncio.wait({task}, timeout=30)
             assert task.done()
             task.result()
 
@@ -93,7 +93,7 @@ class Plane:
                 return False
             return last is not None and last.position >= sequence
 
-        await wait_until(reached, timeout=60, what=f"STATE reaches event {sequence}")
+        await wait_until(reached, what=f"STATE reaches event {sequence}")
 
     async def signed_by(self, key: str) -> None:
         """Wait until every record is signed with a key and STATE is what follows from the log, byte for byte."""
@@ -105,8 +105,8 @@ class Plane:
         async def is_same() -> bool:
             return not await compare(self.client)
 
-        await wait_until(is_signed, timeout=60, what=f"every record is signed with {key}")
-        await wait_until(is_same, timeout=20, what="STATE is what follows from the log")
+        await wait_until(is_signed, what=f"every record is signed with {key}")
+        await wait_until(is_same, what="STATE is what follows from the log")
         dump, verifier = await state.load(self.client), self.verifier()
         assert dict(dump.entries) == await rebuild(self.client)
         assert all(verifier.is_genuine(subject, payload, dump.signatures[subject]) for subject, payload in dump.entries)
@@ -339,7 +339,7 @@ async def test_without_a_key_it_ends_and_writes_nothing(plane: Plane) -> None:
     secret = seed.read_text()
     write_private(seed, secret[:-4])
     with pytest.raises(IdentityError, match="is damaged") as caught:
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 30)
     assert secret[:-4] not in str(caught.value), "the key does not show"
     seed.unlink()
     before = await last_sequence(plane.client, STATE_STREAM)
@@ -369,7 +369,7 @@ async def _killed_once_it_writes(plane: Plane, child: ChildProcess, before: int)
     """Kill a service as soon as STATE is longer than `before`."""
     ended = asyncio.create_task(child.wait())
     try:
-        await wait_until(lambda: _is_longer(plane.client, before), timeout=30, what="the service writes")
+        await wait_until(lambda: _is_longer(plane.client, before), what="the service writes")
     finally:
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)

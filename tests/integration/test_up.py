@@ -71,7 +71,7 @@ def test_the_kernel_ends_the_children_of_a_killed_supervisor(plane: ControlPlane
     assert len(children) == 4
     plane.process.kill()
     plane.process.wait()
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=30)[1] == []
     plane.again()
     plane.wait_until_up()
     assert plane.json("network", "list")["items"][0]["name"] == "office"
@@ -152,7 +152,7 @@ async def test_a_service_that_waits_for_the_bus_ends_when_told(
     child = service_process(service, environment(NATS_URL=nowhere, WIRELOOM_HTTP_PORT=str(free_port())))
     await child.start()
     try:
-        await wait_until(lambda: "bus error" in capfd.readouterr().err, timeout=60, what="it finds no bus")
+        await wait_until(lambda: "bus error" in capfd.readouterr().err, what="it finds no bus")
     finally:
         await child.stop()
     assert await child.wait() == 0

@@ -33,7 +33,7 @@ async def test_it_goes_on_when_the_leader_of_the_log_is_killed(tmp_path: Path) -
         with running(tmp_path / "up", *options) as plane:
             assert set(plane.children()) == set(SERVICES)
             assert not (tmp_path / "unused").exists()
-            await wait_until(lambda: has_three_copies(cluster), timeout=30, what="three copies of every stream")
+            await wait_until(lambda: has_three_copies(cluster), what="three copies of every stream")
             assert plane.run("network", "create", "office", "172.16.0.0/24").code == 0
             plane.add_machines("before")
             assert plane.run("machine", "assign", "before", "-n", "office").code == 0
@@ -47,7 +47,7 @@ async def test_it_goes_on_when_the_leader_of_the_log_is_killed(tmp_path: Path) -
             assert await cluster.leader(LOG.name) != leader
 
             cluster.start(leader)
-            await wait_until(cluster.has_all_copies, timeout=60, what="the killed server caught up")
+            await wait_until(cluster.has_all_copies, what="the killed server caught up")
             shown = await asyncio.to_thread(plane.json, "network", "show", "office")
             assert [machine["hostname"] for machine in shown["machines"]] == ["before", "after"]
 
@@ -60,7 +60,7 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
         options = ("--nats-url", cluster.url, "--identity", str(control), "--replicas", "3")
         with running(tmp_path / "up", *options, "--data-dir", str(tmp_path / "unused")) as plane:
             assert not (tmp_path / "unused").exists()
-            await wait_until(lambda: has_three_copies(cluster), timeout=30, what="three copies of every stream")
+            await wait_until(lambda: has_three_copies(cluster), what="three copies of every stream")
             async with plane.async_client() as http, AsyncExitStack() as connections:
                 await asyncio.to_thread(plane.run, "network", "create", "office", "172.16.0.0/24", "--default")
                 token = (await http.post(BOOTSTRAP_TOKENS, json={"uses": 2})).raise_for_status().json()["token"]
@@ -73,7 +73,7 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
 
                 place = f"{MACHINES}/{revoked.machine_id}"
                 assert (await http.post(f"{place}/revoke")).is_success
-                await wait_until(lambda: all(event.is_set() for event in closed), 30, "all three have closed it")
+                await wait_until(lambda: all(event.is_set() for event in closed), what="all three have closed it")
                 assert [await is_let_in(url, revoked.credentials) for url in cluster.urls] == [False] * 3
                 assert [await is_let_in(url, other.credentials) for url in cluster.urls] == [True] * 3
                 with pytest.raises(MachineRevokedError):
@@ -83,6 +83,6 @@ async def test_secured_with_its_identity_exported_and_a_machine_revoked_on_all_t
                 cluster.kill(leader)
                 await asyncio.to_thread(plane.wait_until_ready, 60)
                 cluster.start(leader)
-                await wait_until(cluster.has_all_copies, timeout=60, what="the killed server caught up")
+                await wait_until(cluster.has_all_copies, what="the killed server caught up")
                 assert [await is_let_in(url, revoked.credentials) for url in cluster.urls] == [False] * 3
                 assert (await http.get(place)).json()["state"] == "revoked"

@@ -46,7 +46,7 @@ def kill_everything(plane: ControlPlane) -> None:
     for process in everything:
         process.send_signal(signal.SIGKILL)
     plane.process.wait()
-    assert psutil.wait_procs(everything, timeout=10)[1] == []
+    assert psutil.wait_procs(everything, timeout=30)[1] == []
 
 
 async def events(plane: ControlPlane) -> list[log.LoggedEvent]:

@@ -273,7 +273,7 @@ async def test_one_at_a_time_and_without_a_topology_service(bus_url: str) -> Non
     async with gateway_alone(bus_url) as http:
         await wait_until(lambda: is_loaded(http), what="the gateway has loaded STATE")
         first = asyncio.create_task(http.post(VERIFICATION))
-        await silent.next_msg(timeout=10)
+        await silent.next_msg(timeout=30)
         refused = await http.post(VERIFICATION)
         assert (refused.status_code, refused.json()["code"]) == (429, "rate-limited")
         first.cancel()

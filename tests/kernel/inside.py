@@ -114,7 +114,7 @@ def test_packets_pass_between_two_namespaces_and_other_peers_are_left_alone() ->
             device = inside[0](lambda devices: devices.read("wl-kernel"))
             return device.peers[public_key(keys[1])].last_handshake  # type: ignore[attr-defined]
 
-        wait_until_sync(shaken_hands, timeout=30, what="a handshake")
+        wait_until_sync(shaken_hands, what="a handshake")
         assert " 0% packet loss" in command("ping", "-c3", "-i0.2", "-W5", "172.20.0.2", namespace=names[0])
         before = shaken_hands()
         more = PeerChange(third, endpoint="192.0.2.3:1", add_allowed_ips=frozenset({"172.20.0.33/32"}))
@@ -137,7 +137,7 @@ def test_probes_share_the_port_of_the_kernels_wireguard(stations: Callable[[], S
     other.up(52002, "172.20.0.2/24")
     one.peer(other, "172.20.0.2/32", endpoint=f"{address}:52002")
     other.peer(one, "172.20.0.1/32")
-    wait_until_sync(lambda: one.pings("172.20.0.2"), timeout=30, what="a session")
+    wait_until_sync(lambda: one.pings("172.20.0.2"), what="a session")
     seen = other.read().peers[one.public_key].endpoint
     assert seen is not None
 
@@ -163,7 +163,7 @@ def test_a_tunnel_leads_through_a_transit_machine(stations: Callable[[], Station
     for end in (chain.left, chain.right):
         chain.protect(end)
     chain.carry()
-    wait_until_sync(lambda: chain.left.pings("172.20.0.2"), timeout=30, what="a ping through the transit machine")
+    wait_until_sync(lambda: chain.left.pings("172.20.0.2"), what="a ping through the transit machine")
     size = str(NESTED_MTU - 28)
     assert ", 0% packet loss" in chain.left.run("ping", "-c2", "-i0.2", "-W5", "-Mdo", "-s", size, "172.20.0.2")
     assert not chain.left.pings(chain.address(3))

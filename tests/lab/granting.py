@@ -67,7 +67,7 @@ class Granting:
         # Its files in /run are the box's own.
         self._daemon = daemon = self.box.start("miniupnpd", ["/usr/sbin/miniupnpd", "-d", "-f", path])
         listening = "NAT-PMP/PCP traffic on port" if natpmp else "HTTP listening on port"
-        wait_for(lambda: listening in log.read_text()[said:] or not daemon.running, 10, "miniupnpd to listen")
+        wait_for(lambda: listening in log.read_text()[said:] or not daemon.running, "miniupnpd to listen")
         assert daemon.running, daemon.last_lines()
 
     def crash(self) -> None:

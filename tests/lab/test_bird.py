@@ -13,7 +13,6 @@ import pytest
 
 from agent.bgp.intent import Announced, Owner
 from tests.support.birds import (
-    PATIENCE,
     Station,
     address,
     intent,
@@ -51,7 +50,7 @@ def plan(machines: dict[int, Station], stage: str, *reflectors: int) -> None:
 
 def await_sessions(machine: Station, *wanted: tuple[int, str]) -> None:
     wait_until_sync(
-        lambda: machine.established().keys() == set(wanted), PATIENCE, f"{machine.name}: {machine.observed().sessions}"
+        lambda: machine.established().keys() == set(wanted), what=f"{machine.name}: {machine.observed().sessions}"
     )
 
 
@@ -62,7 +61,7 @@ def test_routes_go_through_the_interface_to_their_owner_with_the_machines_own_ad
     route = four[1].routes()[str(prefix(2))]
     assert (route["gateway"], route["dev"], route["prefsrc"]) == ("10.9.0.2", plain.interface, "10.9.0.1")
     four[1].apply(replace(plain, narrow=(address(9, 2),), narrow_mtu=1300))
-    wait_until_sync(lambda: four[1].routes()[str(prefix(2))].get("metrics") == [{"mtu": 1300}], PATIENCE)
+    wait_until_sync(lambda: four[1].routes()[str(prefix(2))].get("metrics") == [{"mtu": 1300}])
     assert "metrics" not in four[1].routes()[str(prefix(3))]
 
 
@@ -110,14 +109,14 @@ def test_when_bird_is_killed_it_is_started_again_and_no_route_is_lost_anywhere(
     killed = four[1].pid
     with watching(*four.values()) as watches:
         four[1].kill()
-        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "failed", PATIENCE, "its death is told")
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "failed", what="its death is told")
         for number in (2, 3, 4):
-            wait_until_sync(lambda n=number: "Up" not in bfd(four[n], 1), PATIENCE, "BFD misses it")  # type: ignore[misc]
-        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "running", PATIENCE, "it runs again")
+            wait_until_sync(lambda n=number: "Up" not in bfd(four[n], 1), what="BFD misses it")  # type: ignore[misc]
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "running", what="it runs again")
         assert four[1].pid != killed
         await_sessions(four[1], *wanted)
         for number in (2, 3, 4):
-            wait_until_sync(lambda n=number: "Up" in bfd(four[n], 1), PATIENCE, "BFD has it again")  # type: ignore[misc]
+            wait_until_sync(lambda n=number: "Up" in bfd(four[n], 1), what="BFD has it again")  # type: ignore[misc]
         # What is withdrawn now goes, everywhere: so all sessions stand, and nothing went before.
         for number, machine in four.items():
             plain = intent(number, 4, announced=())
@@ -159,8 +158,8 @@ def test_a_speaker_that_is_stopped_takes_its_routes_along_and_the_others_know_at
 
 def test_a_machine_that_leaves_its_last_network_has_no_bird(four: dict[int, Station]) -> None:
     four[1].apply()
-    wait_until_sync(lambda: not (four[1].folder / "bird.pid").exists(), PATIENCE, "BIRD has ended")
-    wait_until_sync(lambda: four[1].routes() == {}, PATIENCE)
+    wait_until_sync(lambda: not (four[1].folder / "bird.pid").exists(), what="BIRD has ended")
+    wait_until_sync(lambda: four[1].routes() == {})
     four[1].apply(intent(1, 4))
     four[1].await_routes(2, 3, 4)
 
@@ -168,12 +167,12 @@ def test_a_machine_that_leaves_its_last_network_has_no_bird(four: dict[int, Stat
 def test_a_configuration_with_a_fault_is_not_used_and_told(four: dict[int, Station]) -> None:
     plain = intent(1, 4)
     four[1].apply(replace(plain, members=(*plain.members, plain.members[0])))
-    wait_until_sync(lambda: four[1].seen[-1].speaker.reason, PATIENCE, "the complaint")
+    wait_until_sync(lambda: four[1].seen[-1].speaker.reason, what="the complaint")
     assert "refuses its configuration" in four[1].seen[-1].speaker.reason
     assert four[1].seen[-1].speaker.state == "running"
     assert len(four[1].routes()) == 3
     four[1].apply(plain)
-    wait_until_sync(lambda: not four[1].seen[-1].speaker.reason, PATIENCE, "all is well")
+    wait_until_sync(lambda: not four[1].seen[-1].speaker.reason, what="all is well")
 
 
 def test_a_prefix_is_let_in_from_its_owner_only_whoever_passes_it_on(four: dict[int, Station]) -> None:
@@ -183,14 +182,14 @@ def test_a_prefix_is_let_in_from_its_owner_only_whoever_passes_it_on(four: dict[
     thief = intent(2, 4)
     thief = replace(thief, **reflected(thief, "reflectors", 1), announced=(*thief.announced, stolen))
     four[2].apply(thief)
-    wait_until_sync(lambda: four[2].rib("203.0.113.0/24"), PATIENCE, "it is announced")
+    wait_until_sync(lambda: four[2].rib("203.0.113.0/24"), what="it is announced")
     # Even a reflector that lets everything pass convinces nobody else.
     careless = intent(1, 4)
     owners = (Owner(address(9, 2), (prefix(2), stolen.prefix)), *careless.owners[1:])
     four[1].apply(replace(careless, **reflected(careless, "reflectors", 1), owners=owners))
-    wait_until_sync(lambda: "203.0.113.0/24" in four[1].routes(), PATIENCE, "it has come so far")
+    wait_until_sync(lambda: "203.0.113.0/24" in four[1].routes(), what="it has come so far")
     session = lambda: four[3].established()[1, "client"]  # noqa: E731
-    wait_until_sync(lambda: session().imported >= 3, PATIENCE)
+    wait_until_sync(lambda: session().imported >= 3)
     assert not four[3].rib("203.0.113.0/24")
     assert "203.0.113.0/24" not in four[3].routes()
     # It is the owner that is asked for: if machine 3 hears that it is machine 2's, it believes it.
@@ -199,7 +198,7 @@ def test_a_prefix_is_let_in_from_its_owner_only_whoever_passes_it_on(four: dict[
         Owner(o.address, (*o.prefixes, stolen.prefix)) if o.address == address(9, 2) else o for o in owned.owners
     )
     four[3].apply(replace(owned, **reflected(owned, "reflectors", 1), owners=owners))
-    wait_until_sync(lambda: "203.0.113.0/24" in four[3].routes(), PATIENCE, "now it is believed")
+    wait_until_sync(lambda: "203.0.113.0/24" in four[3].routes(), what="now it is believed")
 
 
 def test_only_a_reflector_tells_of_what_lies_behind_others(four: dict[int, Station]) -> None:
@@ -210,9 +209,9 @@ def test_only_a_reflector_tells_of_what_lies_behind_others(four: dict[int, Stati
     four[2].end()
     lying(four[2], f"if net = {prefix(4)} then {{ bgp_next_hop = {address(9, 4)}; bgp_local_pref = 999; }}")
     session = lambda: four[1].established()[2, "mesh"]  # noqa: E731
-    wait_until_sync(lambda: str(address(9, 4)) in told_by(four[2]), PATIENCE, "the lie is told")
+    wait_until_sync(lambda: str(address(9, 4)) in told_by(four[2]), what="the lie is told")
     four[1].apply(intent(1, 4, announced=(Announced(prefix(1)), Announced(prefix(9)))))  # it looks again
-    wait_until_sync(lambda: four[1].rib(str(prefix(9))), PATIENCE, "it has looked")
+    wait_until_sync(lambda: four[1].rib(str(prefix(9))), what="it has looked")
     assert session().imported == 1
     assert not four[1].rib(str(prefix(4)))
     four[1].await_routes(2, 3)
@@ -263,15 +262,15 @@ def test_routes_cross_at_a_gateway_and_do_not_come_back(tmp_path: Path) -> None:
                 crossing=crossing if number in (2, 4) else (),
             )
         asn = {network: intent(1, 4, network).asn for network in places}
-        wait_until_sync(lambda: str(prefix(1)) in machines[3].routes(), PATIENCE, "1's prefix at 3")
-        wait_until_sync(lambda: str(prefix(3)) in machines[1].routes(), PATIENCE, "3's prefix at 1")
-        wait_until_sync(lambda: "10.8.0.0/24" in machines[3].routes(), PATIENCE, "the other network at 3")
-        wait_until_sync(lambda: len(machines[3].rib(str(prefix(1)))) == 2, PATIENCE, "through both gateways")
+        wait_until_sync(lambda: str(prefix(1)) in machines[3].routes(), what="1's prefix at 3")
+        wait_until_sync(lambda: str(prefix(3)) in machines[1].routes(), what="3's prefix at 1")
+        wait_until_sync(lambda: "10.8.0.0/24" in machines[3].routes(), what="the other network at 3")
+        wait_until_sync(lambda: len(machines[3].rib(str(prefix(1)))) == 2, what="through both gateways")
         crossed = machines[3].rib(str(prefix(1)))
         assert {route.next_hop for route in crossed} == {address(9, 2), address(9, 4)}
         assert {route.as_path for route in crossed} == {(asn[8],)}
         # What both are in is heard from its owner itself.
-        wait_until_sync(lambda: machines[3].rib(str(prefix(2)), 9), PATIENCE)
+        wait_until_sync(lambda: machines[3].rib(str(prefix(2)), 9))
         assert machines[3].rib(str(prefix(2)))[0].as_path == ()
         # Network 8's own prefixes never come back to it through network 9.
         assert all(asn[8] not in route.as_path for route in machines[1].observed(8).rib)
@@ -285,8 +284,8 @@ def test_a_bird_that_is_told_to_end_is_started_again_and_keeps_what_it_taught_th
 ) -> None:
     with watching(four[1]) as (watch,):
         command("kill", "-TERM", str(four[1].pid))
-        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "failed", PATIENCE, "its end is told")
-        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "running", PATIENCE, "it runs again")
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "failed", what="its end is told")
+        wait_until_sync(lambda: four[1].seen[-1].speaker.state == "running", what="it runs again")
         await_sessions(four[1], *[(number, "mesh") for number in (2, 3, 4)])
         four[1].await_routes(2, 3, 4)
         assert watch.lost() == []
@@ -312,8 +311,8 @@ def test_where_another_program_has_the_port_it_says_so_and_begins_once_that_is_g
         with other:
             for number, machine in machines.items():
                 machine.apply(intent(number, 2))
-            wait_until_sync(lambda: machines[1].seen and machines[1].seen[-1].speaker.reason, PATIENCE, "it says so")
+            wait_until_sync(lambda: machines[1].seen and machines[1].seen[-1].speaker.reason, what="it says so")
             assert machines[1].seen[-1].speaker.reason.startswith("Another program has TCP port 179")
         machines[1].await_routes(2)
         machines[2].await_routes(1)
-        wait_until_sync(lambda: not machines[1].seen[-1].speaker.reason, PATIENCE, "all is well")
+        wait_until_sync(lambda: not machines[1].seen[-1].speaker.reason, what="all is well")

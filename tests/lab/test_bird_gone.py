@@ -11,7 +11,7 @@ import pytest
 
 from agent.bgp.config import RESTART_TIME
 from tests.lab.test_bird import await_sessions, bfd, plan
-from tests.support.birds import PATIENCE, Station, intent, machine_id, network_id, prefix, stations
+from tests.support.birds import Station, intent, machine_id, network_id, prefix, stations
 from tests.support.namespaces import command
 from tests.support.waiting import wait_until_sync
 
@@ -42,7 +42,7 @@ def lose(machine: Station, *numbers: int) -> None:
 
 def await_watched(machine: Station, by: Station) -> None:
     """Until BFD of another watches a machine: it begins a moment after the session, and misses nobody before."""
-    wait_until_sync(lambda: "Up" in bfd(by, machine.number), PATIENCE, f"BFD of {by.name} to be up")
+    wait_until_sync(lambda: "Up" in bfd(by, machine.number), what=f"BFD of {by.name} to be up")
 
 
 def cut_off(machine: Station, state: str = "down") -> None:
@@ -56,7 +56,7 @@ def cut_off(machine: Station, state: str = "down") -> None:
 def await_gone(*machines: Station) -> float:
     """Seconds until the lost machine's route is in none of these kernels."""
     begun = time.monotonic()
-    wait_until_sync(lambda: not any(LOST in machine.routes() for machine in machines), PATIENCE, "the route to go")
+    wait_until_sync(lambda: not any(LOST in machine.routes() for machine in machines), what="the route to go")
     return time.monotonic() - begun
 
 

@@ -13,7 +13,7 @@ import pytest
 from agent.bgp.intent import Announced, Owner
 from events.records import RibRoute
 from events.routing import Policy, PolicyRule
-from tests.support.birds import PATIENCE, Station, address, intent, reflected, stations
+from tests.support.birds import Station, address, intent, reflected, stations
 from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.lab
@@ -48,13 +48,13 @@ class Pair:
         def heard() -> dict[str, RibRoute]:
             return {str(route.prefix): route for route in self._machines[2].observed().rib}
 
-        wait_until_sync(lambda: right(heard()), PATIENCE, f"a RIB that is right, not {heard()}")
+        wait_until_sync(lambda: right(heard()), what=f"a RIB that is right, not {heard()}")
         return heard()
 
     def await_used(self, *wanted: str) -> None:
         """Until machine 2's kernel has routes to these."""
         kernel = self._machines[2].routes
-        wait_until_sync(lambda: kernel().keys() == set(wanted), PATIENCE, f"{wanted} in the kernel")
+        wait_until_sync(lambda: kernel().keys() == set(wanted), what=f"{wanted} in the kernel")
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +175,10 @@ def test_an_as_path_is_matched(pair: Pair) -> None:
 
 def test_a_reflector_passes_on_what_it_would_not_use_itself(pair: Pair, machines: dict[int, Station]) -> None:
     pair.apply(passing=policy("import", {"action": "reject"}))
-    wait_until_sync(lambda: not machines[REFLECTOR].routes(), PATIENCE, "it uses nothing")
+    wait_until_sync(lambda: not machines[REFLECTOR].routes(), what="it uses nothing")
     pair.await_used(*TOLD)
     pair.apply(passing=policy("export", {"action": "reject"}))
-    wait_until_sync(lambda: len(machines[REFLECTOR].routes()) == 4, PATIENCE, "it uses all")
+    wait_until_sync(lambda: len(machines[REFLECTOR].routes()) == 4, what="it uses all")
     pair.await_used(*TOLD)
 
 
@@ -205,11 +205,11 @@ def test_the_preferred_machine_is_chosen_even_where_a_reflector_announces_the_sa
         return str(machines[2].routes().get(str(vip), {}).get("gateway", ""))
 
     apply(m1=200, m3=199)
-    wait_until_sync(lambda: chosen() == str(address(9, 1)), PATIENCE, "the first")
+    wait_until_sync(lambda: chosen() == str(address(9, 1)), what="the first")
     assert str(vip) not in machines[REFLECTOR].routes()  # it answers itself
     apply(m3=199)
-    wait_until_sync(lambda: chosen() == str(address(9, 3)), PATIENCE, "the second takes over")
+    wait_until_sync(lambda: chosen() == str(address(9, 3)), what="the second takes over")
     apply(m1=198, m3=199)
     assert chosen() == str(address(9, 3))
     apply(m1=200, m3=199)
-    wait_until_sync(lambda: chosen() == str(address(9, 1)), PATIENCE, "the first is back")
+    wait_until_sync(lambda: chosen() == str(address(9, 1)), what="the first is back")

@@ -58,7 +58,7 @@ def test_nothing_outlives_the_program_that_made_the_lab(number: signal.Signals) 
         assert all(Path(f"/proc/{pid}").exists() for pid in pids)
     finally:
         os.kill(holder.pid, number)
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=30)
     wait_until_sync(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), what="every process to end")
     if number is signal.SIGTERM:
         assert not Path(directory).exists()

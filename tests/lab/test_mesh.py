@@ -98,11 +98,11 @@ def test_without_a_control_plane_tunnels_stay_and_a_machine_comes_back_from_its_
         assert not mesh.is_ready()
         crash(mesh, third)
         mesh.start_agent(third)
-        wait_for(lambda: third.ping(addresses[one.name]), 40, f"{third.name} to reach {one.name} again")
-        wait_for(lambda: other.ping(addresses[third.name]), 40, f"{other.name} to reach {third.name} again")
+        wait_for(lambda: third.ping(addresses[one.name]), f"{third.name} to reach {one.name} again")
+        wait_for(lambda: other.ping(addresses[third.name]), f"{other.name} to reach {third.name} again")
         mesh.start_control_plane()
         for name in FIVE:
-            wait_for(lambda name=name: is_online(mesh, name), 30, f"{name} to be back")  # type: ignore[misc]
+            wait_for(lambda name=name: is_online(mesh, name), f"{name} to be back")  # type: ignore[misc]
     assert mesh.addresses(NETWORK) == addresses
     with joined(mesh, "m6"):
         mesh.await_all_reach_all(NETWORK, [*FIVE, "m6"])
@@ -124,7 +124,7 @@ def test_what_others_change_on_an_interface_is_repaired(mesh: Mesh) -> None:
         same_peers = sorted(machine.run(["wg", "show", interface, "peers"]).split()) == peers
         return same_peers and address in shown and "10.99.0.1/24" not in shown
 
-    wait_for(is_right, 60, "the interface to be repaired")
+    wait_for(is_right, "the interface to be repaired")
     mesh.await_all_reach_all(NETWORK, FIVE)
     assert interface_of(machine) == (interface, index)
 
@@ -139,7 +139,7 @@ def test_a_machine_is_in_two_networks_and_one_is_deleted_by_force(mesh: Mesh) ->
     one, other = mesh.machines[:2]
     with unbroken_ping(one, mesh.addresses(NETWORK)[other.name]):
         mesh.wireloom("network", "delete", "second", "--force", "--yes")
-        wait_for(lambda: all(len(mesh.interfaces(name)) == 1 for name in FIVE), 20, "the second interfaces to go")
+        wait_for(lambda: all(len(mesh.interfaces(name)) == 1 for name in FIVE), "the second interfaces to go")
     mesh.await_all_reach_all(NETWORK, FIVE)
 
 
@@ -149,7 +149,7 @@ def test_sigterm_ends_an_agent_cleanly_and_leaves_its_tunnels(mesh: Mesh) -> Non
         agent = mesh.agents[one.name]
         agent.signal(signal.SIGTERM)
         assert agent.wait() == 0
-        wait_for(lambda: not is_online(mesh, one.name), 5, f"{one.name} to be offline at once")
+        wait_for(lambda: not is_online(mesh, one.name), f"{one.name} to be offline at once", 5)
         revive(mesh, one)
 
 

@@ -81,7 +81,7 @@ def test_everybody_reaches_the_control_plane_by_tcp(places: Surroundings) -> Non
     server = places.lab.add_machine("control")
     accept = "import socket; s = socket.create_server(('::', 7480), family=socket.AF_INET6, dualstack_ipv6=True)"
     listening = server.start("server", ["python3", "-uc", f"{accept}\nprint('ready')\nwhile 1: s.accept()[0].close()"])
-    wait_for(lambda: "ready" in listening.log.read_text(), 10, "the server to listen")
+    wait_for(lambda: "ready" in listening.log.read_text(), "the server to listen")
     for name, spot in places.spots.items():
         address = server.address if 4 in spot.place.families else server.address6
         with places.lab.machines[name].network():

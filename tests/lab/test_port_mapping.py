@@ -60,7 +60,7 @@ def test_two_machines_behind_endpoint_dependent_translation_reach_each_other_thr
         mesh.await_known(names)
         mesh.wireloom("network", "create", NETWORK, "172.16.0.0/24")
         mesh.wireloom("machine", "assign", *names, "--network", NETWORK)
-        wait_for(lambda: path(left) == path(right) == "unreachable", 40, "both to find that they are apart")
+        wait_for(lambda: path(left) == path(right) == "unreachable", "both to find that they are apart")
 
         assert not any("dnat" in router.mapped() for router in routers.values())
 
@@ -81,7 +81,7 @@ def test_two_machines_behind_endpoint_dependent_translation_reach_each_other_thr
         routers["left"].crash()
         assert "dnat" not in routers["left"].mapped()
         routers["left"].start()
-        wait_for(lambda: "dnat" in routers["left"].mapped(), 30, "the mapping to be there again")
+        wait_for(lambda: "dnat" in routers["left"].mapped(), "the mapping to be there again")
 
         # An agent that stops leaves the mapping to its tunnels; one that leaves a network, or for good, ends it.
         mesh.agents["right"].stop()
@@ -90,7 +90,7 @@ def test_two_machines_behind_endpoint_dependent_translation_reach_each_other_thr
         assert "dnat" not in routers["right"].mapped()
         assert not (right.directory / "state").exists()
         mesh.wireloom("machine", "unassign", "left", "--network", NETWORK)
-        wait_for(lambda: "dnat" not in routers["left"].mapped(), 20, "the mapping to end with the membership")
+        wait_for(lambda: "dnat" not in routers["left"].mapped(), "the mapping to end with the membership")
 
 
 def status(machine: Machine, *options: str) -> str:

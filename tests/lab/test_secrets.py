@@ -152,8 +152,8 @@ def _crash(mesh: Mesh) -> None:
 
     before = services()
     mesh.control.run(["kill", "-ABRT", *before])
-    wait_for(lambda: len(after := services()) == len(before) and not after & before, 30, "the services to be started")
-    wait_for(mesh.is_ready, 60, "the control plane to be back")
+    wait_for(lambda: len(after := services()) == len(before) and not after & before, "the services to be started")
+    wait_for(mesh.is_ready, "the control plane to be back")
     agent = mesh.agents["m1"]
     agent.signal(signal.SIGABRT)
     agent.wait()

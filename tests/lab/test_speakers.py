@@ -72,7 +72,7 @@ async def test_who_does_not_stand_in_time_is_told_so(tmp_path: Path) -> None:
 def test_a_benchmark_that_is_ended_takes_its_speakers_along(tmp_path: Path, ending: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", ONE_TRIAL, tmp_path], stderr=subprocess.DEVNULL) as benchmark:
         try:
-            wait_until_sync(lambda: len(working_in(tmp_path)) >= 5, 20, "five BIRDs run")
+            wait_until_sync(lambda: len(working_in(tmp_path)) >= 5, what="five BIRDs run")
         finally:
             benchmark.send_signal(ending)
-    wait_until_sync(lambda: remains(tmp_path) == set(), 20, "nothing is left")
+    wait_until_sync(lambda: remains(tmp_path) == set(), what="nothing is left")

@@ -52,7 +52,7 @@ def diamond() -> Iterator[Diamond]:
         diamond.await_standby()
         for name in NAMES:
             services = lab.machines[name].start("services", ["python3", "-c", _SERVICES])
-            wait_for(lambda services=services: "ready" in services.log.read_text(), 10, "services to listen")
+            wait_for(lambda services=services: "ready" in services.log.read_text(), "services to listen")
         yield diamond
 
 
@@ -115,12 +115,12 @@ def test_ends_that_stay_on_a_way_that_both_have_left_are_called_back_when_it_bre
             here.run(["wg", "set", interface, "peer", key, "endpoint", endpoint])
         return diamond.via() == former
 
-    wait_for(strayed, 10, "both ends to use the other transit")
+    wait_for(strayed, "both ends to use the other transit")
     assert diamond.left.ping(diamond.addresses["right"]) is not None
     assert diamond.via() == former
     diamond.cut_off(former)
     try:
-        wait_for(lambda: diamond.left.ping(diamond.addresses["right"], 0.3), 10, "left to reach right again")
+        wait_for(lambda: diamond.left.ping(diamond.addresses["right"], 0.3), "left to reach right again", 20)
         assert diamond.await_transit() == chosen
     finally:
         diamond.bring_back(former)
@@ -146,8 +146,8 @@ def test_nothing_answers_at_the_addresses_of_a_transit_that_is_itself_reached_th
     address = diamond.transit_address("north", "south")
     diamond.lab.cut(diamond.left, north)
     try:
-        wait_for(lambda: diamond.left.ping(diamond.addresses["north"], 0.3), 30, "left to reach north through south")
-        wait_for(lambda: address in north.run(["ip", "address"]), 30, "north to have the address")
+        wait_for(lambda: diamond.left.ping(diamond.addresses["north"], 0.3), "left to reach north through south")
+        wait_for(lambda: address in north.run(["ip", "address"]), "north to have the address")
         diamond.left.run(["nft", "flush", "ruleset"])
         assert not _answers(diamond.left, address)
         assert _answers(diamond.left, diamond.addresses["north"]) == {"ping", "tcp", "udp"}

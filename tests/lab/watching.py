@@ -40,11 +40,11 @@ PROBE = f"((ip and udp and udp[8:4] = {_MAGIC}) or (ip6 and udp and ip6[48:4] = 
 def unbroken_ping(machine: Machine, address: str) -> Iterator[None]:
     """Pings go from a machine to an address all the time, and none may be lost."""
     ping = machine.start(f"ping-{next(_numbers)}", ["ping", "-n", "-i", "0.05", "-W", "1", address])
-    wait_for(lambda: ping.log.read_text().count("time=") > 2, 10, f"{address} to answer {machine.name}")
+    wait_for(lambda: ping.log.read_text().count("time=") > 2, f"{address} to answer {machine.name}")
     try:
         yield
         answered = ping.log.read_text().count("time=")
-        wait_for(lambda: ping.log.read_text().count("time=") > answered + 2, 10, f"{address} to answer still")
+        wait_for(lambda: ping.log.read_text().count("time=") > answered + 2, f"{address} to answer still")
     finally:
         ping.signal(signal.SIGINT)
         ping.wait()
@@ -60,11 +60,11 @@ def captured(router: Machine) -> Iterator[Path]:
     path = router.directory / f"packets-{next(_numbers)}.pcap"
     command = ["tcpdump", "-n", "-U", "--immediate-mode", "-i", "any", "-Z", "root", "-w", str(path)]
     tcpdump = router.start(path.stem, command)
-    wait_for(lambda: "listening on" in tcpdump.log.read_text(), 10, "tcpdump to listen")
+    wait_for(lambda: "listening on" in tcpdump.log.read_text(), "tcpdump to listen")
     try:
         yield path
         router.run(["ping", "-n", "-c", "1", "-p", _LAST.hex(), _HERE])
-        wait_for(lambda: _LAST in path.read_bytes(), 10, "tcpdump to write the last packet")
+        wait_for(lambda: _LAST in path.read_bytes(), "tcpdump to write the last packet")
     finally:
         tcpdump.stop()
 
@@ -96,7 +96,7 @@ def crash(mesh: Mesh, machine: Machine) -> None:
 def revive(mesh: Mesh, machine: Machine) -> None:
     """Start an agent that was ended, and wait until the control plane sees it again."""
     mesh.start_agent(machine)
-    wait_for(lambda: is_online(mesh, machine.name), 30, f"{machine.name} to be online")
+    wait_for(lambda: is_online(mesh, machine.name), f"{machine.name} to be online")
 
 
 def is_online(mesh: Mesh, hostname: str) -> bool:

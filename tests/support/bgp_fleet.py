@@ -101,7 +101,7 @@ class Fleet:
             plan = await self.plan()
             return plan.stage == stage and len(plan.reflectors) == (0 if stage == "mesh" else size)
 
-        await wait_until(is_so, timeout=20, what=f"{stage} with {size} reflectors")
+        await wait_until(is_so, what=f"{stage} with {size} reflectors")
         return await self.plan()
 
     def assert_in_order(self) -> None:

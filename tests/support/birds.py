@@ -25,9 +25,7 @@ from events.interfaces import interface_name
 from events.records import RibRoute
 from events.routing import network_asn
 from tests.support.namespaces import command, enter, namespace
-from tests.support.waiting import wait_until_sync
-
-PATIENCE = 20.0
+from tests.support.waiting import PATIENCE, wait_until_sync
 
 
 def network_id(number: int) -> UUID:
@@ -163,7 +161,7 @@ class Station:
         """Until the kernel has the routes to what lies behind these machines, and no other."""
         expected = {str(prefix(number)): number for number in wanted}
         wait_until_sync(
-            lambda: self.routes().keys() == expected.keys(), PATIENCE, f"{self.name}: {sorted(expected)} in the kernel"
+            lambda: self.routes().keys() == expected.keys(), what=f"{self.name}: {sorted(expected)} in the kernel"
         )
 
 
@@ -230,7 +228,7 @@ class RouteWatch:
             )
             return any(line.startswith(wanted) for line in self._lines)
 
-        wait_until_sync(heard, PATIENCE, "the monitor hears")
+        wait_until_sync(heard, what="the monitor hears")
 
     def lost(self) -> list[str]:
         """The routes that were missing at any moment."""

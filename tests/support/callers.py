@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
 from events.domain import MachinesAssigned
 from tests.support.ledger import Ledger
-from tests.support.plane import NETWORKS, PATIENCE, Plane
+from tests.support.plane import NETWORKS, Plane
 from tests.support.waiting import wait_until
 
 CALLERS = 16
@@ -27,18 +26,14 @@ class Callers:
     network_id: UUID
     told: dict[UUID, tuple[UUID, IPv4Address]] = field(default_factory=dict)
     """For each acknowledged command its machine and address."""
-    longest_pause: float = 0.0
-    """The longest time, in seconds, that they were at work without any acknowledgement."""
-    _last: float = 0.0
 
     async def reach(self, count: int) -> None:
         """Wait until so many commands are acknowledged."""
-        await wait_until(lambda: len(self.told) >= count, timeout=PATIENCE, what=f"{count} acknowledgements")
+        await wait_until(lambda: len(self.told) >= count, what=f"{count} acknowledgements")
 
     @asynccontextmanager
     async def calling(self, machine_ids: Sequence[UUID]) -> AsyncIterator[None]:
         """They are at work while the block lasts; at its end all have been answered."""
-        self._last = monotonic()
         work = asyncio.create_task(self._work(machine_ids))
         try:
             yield
@@ -71,8 +66,6 @@ class Callers:
             machine_id, command_id = waiting.pop(), uuid4()
             assign = self._over_http if over_http else self._over_bus
             self.told[command_id] = machine_id, await assign(machine_id, command_id)
-            now = monotonic()
-            self.longest_pause, self._last = max(self.longest_pause, now - self._last), now
 
     async def _over_bus(self, machine_id: UUID, command_id: UUID) -> IPv4Address:
         outcome = await self.plane.give("assign-machine", command_id, network_id=self.network_id, machine_id=machine_id)

@@ -188,7 +188,7 @@ async def running_cluster(folder: Path, identity: Identity | None = None) -> Asy
     try:
         for name in cluster.names:
             cluster.start(name)
-        await wait_until(cluster.is_formed, timeout=60, what="the three servers are one")
+        await wait_until(cluster.is_formed, what="the three servers are one")
         yield cluster
     finally:
         cluster.close()

@@ -116,7 +116,7 @@ class PathWatch:
             except UnavailableError:
                 return False
 
-        await wait_until(is_settled, timeout=60, what="PATHS holds what follows from REACH and STATE")
+        await wait_until(is_settled, what="PATHS holds what follows from REACH and STATE")
 
     async def ways(self, one: UUID, other: UUID) -> tuple[tuple[UUID, ...], ...] | None:
         """The ways that PATHS has."""

@@ -28,11 +28,9 @@ from services.cli.up import service_process
 from services.topology.rebuild import compare
 from tests.support.enrolled import BOOTSTRAP_TOKENS, Enrolled, enrol
 from tests.support.program import environment, free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 ACTOR = "test:caller"
-PATIENCE = 60.0
-"""So many seconds a caller asks again before a test has failed."""
 
 NETWORKS = "/api/v1/mesh-networks"
 MACHINES = "/api/v1/machines"
@@ -114,7 +112,7 @@ class Plane:
             except httpx2.TransportError:
                 return False
 
-        await wait_until(is_ready, timeout=PATIENCE, what="the control plane is ready")
+        await wait_until(is_ready, what="the control plane is ready")
         if self.identity is not None and not self.token:
             self.token = await make_first_admin(insisting(self.console, PATIENCE)) or ""
             assert self.token, "there was an account already"
@@ -123,7 +121,7 @@ class Plane:
             async def is_signed_in() -> bool:
                 return (await self.http.get("/api/v1/session")).is_success
 
-            await wait_until(is_signed_in, timeout=PATIENCE, what="the gateway knows the first account")
+            await wait_until(is_signed_in, what="the gateway knows the first account")
 
     async def give(self, kind: str, command_id: UUID | None = None, **fields: object) -> Outcome:
         """Have a command executed over the bus: asked again with the same id until it is decided, as programs do."""
@@ -191,8 +189,8 @@ class Plane:
         async def is_same() -> bool:
             return not await compare(self.client)
 
-        await wait_until(is_current, timeout=PATIENCE, what="STATE has reached the end of the log")
-        await wait_until(is_same, timeout=20, what="STATE is what follows from the log")
+        await wait_until(is_current, what="STATE has reached the end of the log")
+        await wait_until(is_same, what="STATE is what follows from the log")
 
 
 @asynccontextmanager

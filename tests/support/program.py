@@ -108,7 +108,7 @@ class ControlPlane:
         """Kill a child, and wait until another has taken its place."""
         victim = self.children()[name]
         victim.kill()
-        wait_until_sync(lambda: self._replaced(name, victim.pid), 30, f"{name} is started again")
+        wait_until_sync(lambda: self._replaced(name, victim.pid), what=f"{name} is started again")
 
     def _replaced(self, name: str, pid: int) -> bool:
         child = self.children().get(name)
@@ -183,7 +183,7 @@ class ControlPlane:
                 answer = http.post("/api/v1/machines", json={"hostname": hostname}).raise_for_status()
                 if answer.status_code == 202:  # done, but not shown yet: a leader is being elected, for example
                     place = answer.headers["Location"]
-                    wait_until_sync(lambda: http.get(place).is_success, 30, f"{place} is shown")
+                    wait_until_sync(lambda: http.get(place).is_success, what=f"{place} is shown")
                     answer = http.get(place)
                 return str(answer.json()["uuid"])
 

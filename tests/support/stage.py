@@ -163,7 +163,7 @@ class Host:
         pings = Pings()
         reading = asyncio.create_task(pings.read(process.stdout))
         try:
-            await wait_until(lambda: len(pings.times) > 3, 20, what="the first replies")
+            await wait_until(lambda: len(pings.times) > 3, what="the first replies")
             yield pings
         finally:
             process.kill()
@@ -184,7 +184,7 @@ class Pings:
 
     async def heard_after(self, moment: float, count: int = 5) -> float:
         """When the first reply came after a moment; waits until several have."""
-        await wait_until(lambda: sum(t > moment for t in self.times.values()) >= count, 20, what="replies")
+        await wait_until(lambda: sum(t > moment for t in self.times.values()) >= count, what="replies")
         return min(t for t in self.times.values() if t > moment)
 
     def lost_since(self, sequence: int) -> int:
@@ -301,7 +301,7 @@ class Stage:
     async def all_direct(self) -> None:
         """Wait until each has reported each as direct."""
         pairs = [(a, b) for a in self.hosts for b in self.hosts if a is not b]
-        await wait_until(lambda: all(self.reported(a, b) == "direct" for a, b in pairs), 20, what="direct links")
+        await wait_until(lambda: all(self.reported(a, b) == "direct" for a, b in pairs), what="direct links")
 
 
 @asynccontextmanager

@@ -10,10 +10,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""So many seconds a condition is waited for: far longer than it takes on a machine that is busy with other tests."""
+
 _PAUSE = 0.005
 
 
-async def wait_until(condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0, what: str = "") -> T:
+async def wait_until(condition: Callable[[], T | Awaitable[T]], timeout: float = PATIENCE, what: str = "") -> T:
     """The first true answer of `condition`, a function or coroutine function. Raises TimeoutError saying `what`."""
     deadline = time.monotonic() + timeout
     while True:
@@ -27,7 +30,7 @@ async def wait_until(condition: Callable[[], T | Awaitable[T]], timeout: float =
         await asyncio.sleep(_PAUSE)
 
 
-def wait_until_sync(condition: Callable[[], T], timeout: float = 10.0, what: str = "") -> T:
+def wait_until_sync(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:
     """Like `wait_until`, for tests that have no event loop."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
