@@ -18,6 +18,8 @@ import structlog
 import typer
 
 from events import bus
+from events.commands import Command, Outcome
+from events.ending import StoppedError, unless
 from events.errors import InvalidInputError, UnavailableError
 from events.identity import Identity
 from events.trust.certificates import certificate_fingerprint
@@ -139,12 +141,11 @@ async def _run(plan: Plan) -> None:
             supervised = Supervised(service.value, process)
             parts.push_async_callback(supervised.stop)
             await supervised.start()
-        if await _ready_or_stopped(plan, identity, stop):
-            welcome = await _first_or_stopped(plan, identity, stop) if identity is not None else None
-            if not stop.is_set():
-                typer.echo(summary(plan, welcome))
-                notify("READY=1")
-                await _renewing(plan, identity, server, services[Service.GATEWAY], stop)
+        with suppress(StoppedError):
+            welcome = await unless(stop, _welcome(plan, identity))
+            typer.echo(summary(plan, welcome))
+            notify("READY=1")
+            await _renewing(plan, identity, server, services[Service.GATEWAY], stop)
         notify("STOPPING=1")
         structlog.get_logger("services.cli.up").info("stopping")
 
@@ -232,26 +233,38 @@ def service_process(service: Service, variables: Mapping[str, str]) -> ChildProc
     return ChildProcess([sys.executable, "-m", "services.cli", "serve", service.value], variables)
 
 
-async def _ready_or_stopped(plan: Plan, identity: Identity | None, stop: asyncio.Event) -> bool:
-    """Wait until the gateway says that all is ready: True; or until we are told to stop: False."""
+async def _welcome(plan: Plan, identity: Identity | None) -> Welcome | None:
+    """Wait until all is ready, and the first admin's token is good if this is the first start: what to show then, None
+    in open mode."""
+    await _answered(plan, identity, "/readyz")
+    if identity is None:
+        return None
+    welcome = await _first(plan, identity)
+    if welcome.token is not None:
+        await _answered(plan, identity, "/api/v1/session", {"Authorization": f"Bearer {welcome.token}"})
+    return welcome
+
+
+async def _answered(plan: Plan, identity: Identity | None, path: str, headers: Mapping[str, str] | None = None) -> None:
+    """Wait until the gateway has no objection."""
     log = structlog.get_logger("services.cli.up")
     loop = asyncio.get_running_loop()
     worry_at = loop.time() + _WORRY_AFTER
     verify = _trusting(plan, identity) if identity is not None else True
-    async with httpx2.AsyncClient(base_url=plan.local_url, verify=verify, trust_env=False, timeout=5) as http:
-        while not stop.is_set():
+    async with httpx2.AsyncClient(
+        base_url=plan.local_url, headers=headers, verify=verify, trust_env=False, timeout=5
+    ) as http:
+        while True:
             reason = "the gateway does not answer"
             with suppress(httpx2.TransportError):
-                response = await http.get("/readyz")
+                response = await http.get(path)
                 if response.is_success:
-                    return True
+                    return
                 reason = response.text
             if loop.time() > worry_at:
                 log.warning("not ready yet, still trying", reason=reason)
                 worry_at = loop.time() + _WORRY_AFTER
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _READY_EVERY)
-    return False
+            await asyncio.sleep(_READY_EVERY)
 
 
 def _trusting(plan: Plan, identity: Identity) -> ssl.SSLContext:
@@ -266,7 +279,7 @@ def _trusting(plan: Plan, identity: Identity) -> ssl.SSLContext:
     return context
 
 
-async def _first_or_stopped(plan: Plan, identity: Identity, stop: asyncio.Event) -> Welcome:
+async def _first(plan: Plan, identity: Identity) -> Welcome:
     """What to show at the end of the start: the first admin's token if this is the first start.
 
     Where our output is kept as a log (systemd's journal), no token is made: `wireloom account recover` shows one.
@@ -276,15 +289,18 @@ async def _first_or_stopped(plan: Plan, identity: Identity, stop: asyncio.Event)
         return Welcome(None, pin, hidden=True)
     log = structlog.get_logger("services.cli.up")
     client = await bus.connect(plan.local_bus, "wireloom up", identity.credentials("console"))
-    try:
-        while not stop.is_set():
+
+    async def execute(command: Command) -> Outcome:
+        while True:
             try:
-                return Welcome(await make_first_admin(insisting(client, _WORRY_AFTER)), pin)
+                return await insisting(client, _WORRY_AFTER)(command)
             except UnavailableError as error:
                 log.warning("the first account cannot be made yet, still trying", reason=str(error))
+
+    try:
+        return Welcome(await make_first_admin(execute), pin)
     finally:
         await client.close()
-    return Welcome(None, pin)
 
 
 def _output_is_journal(variables: Mapping[str, str]) -> bool:

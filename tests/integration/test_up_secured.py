@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psutil
 import pytest
 
-from events import bus, log
+from events import bus, log, state
 from events.domain import AccountCreated, ApiTokenIssued
+from events.identity import IdentityError
 from events.trust import tokens
 from events.trust.signing import Ring
 from services.cli.certificates import certificate_hosts
@@ -58,6 +60,16 @@ async def events(plane: ControlPlane) -> list[log.LoggedEvent]:
         await client.close()
 
 
+async def derived(plane: ControlPlane) -> int:
+    """From how much of the log STATE was derived."""
+    client = await bus.connect(told_url(plane.data_dir / "bus") or "", "test", plane.identity.credentials("topology"))
+    try:
+        last = await state.last_message(client)
+        return last.position if last is not None else 0
+    finally:
+        await client.close()
+
+
 def files(folder: Path) -> Iterator[Path]:
     yield from (path for path in folder.rglob("*") if path.is_file())
 
@@ -92,6 +104,31 @@ def test_the_first_start_shows_a_token_once_and_the_second_none(plane: ControlPl
     assert "lost your token? `wireloom account recover" in plane.said
     with plane.client() as http:
         assert http.get("/api/v1/session").json()["role"] == "admin"
+
+
+def test_the_first_token_is_shown_when_it_is_known(tmp_path: Path, data: Path) -> None:
+    plane = ControlPlane(tmp_path / "up", "--data-dir", str(data), "--bus-port", str(free_port()))
+
+    def is_ready() -> bool:
+        try:
+            return httpx2.get(f"{plane.url}/readyz", verify=plane.identity.tls(), trust_env=False).is_success
+        except (httpx2.TransportError, IdentityError):
+            return False
+
+    try:
+        wait_until_sync(is_ready, what="the control plane is ready")
+        topology = plane.children()["topology"]
+        topology.suspend()
+        try:
+            wait_until_sync(lambda: asyncio.run(events(plane)), what="the first account is in the log")
+            assert plane.tokens == [] or asyncio.run(derived(plane)) > 0
+        finally:
+            topology.resume()
+        plane.wait_until_up()
+        with plane.client() as http:
+            assert http.get("/api/v1/session").json()["role"] == "admin"
+    finally:
+        plane.close()
 
 
 def test_nobody_sees_a_secret(plane: ControlPlane, data: Path) -> None:
