@@ -24,17 +24,25 @@ class Proxy:
         self.flowing.set()
         self._marker: dict[Direction, bytes] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
 
     def lose(self, direction: Direction, marker: bytes) -> None:
         """Break the connection, once, instead of passing on the next bytes that contain `marker`."""
         self._marker[direction] = marker
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        task = asyncio.current_task()
-        assert task is not None
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection. One that comes when all were broken for good is closed."""
+        if self._is_stopped:
+            writer.close()
+            return
+        task = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(task)
-        try:
+        task.add_done_callback(self._connections.discard)
+        # Also of one that is cancelled before it has begun.
+        task.add_done_callback(lambda _: writer.close())
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
             server_reader, server_writer = await self._open()
             flowing = self.flowing
             ways = [
@@ -46,15 +54,12 @@ class Proxy:
             finally:
                 for way in ways:
                     way.cancel()
+                for end in (server_writer, writer):
+                    end.close()  # at once: waiting may be cancelled
                 await asyncio.gather(*ways, return_exceptions=True)
                 for end in (server_writer, writer):
-                    end.close()
                     with contextlib.suppress(OSError):
                         await end.wait_closed()
-        except (asyncio.CancelledError, OSError):
-            writer.close()
-        finally:
-            self._connections.discard(task)
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the server, which nobody is left with who is stopped while it opens."""
@@ -74,7 +79,8 @@ class Proxy:
         self.flowing.set()
 
     async def stop(self) -> None:
-        """Break all connections."""
+        """Break all connections, for good."""
+        self._is_stopped = True
         for connection in list(self._connections):
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -102,7 +108,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
     """A proxy before the server at `url`, for as long as the block lasts."""
     host, _, port = url.removeprefix("nats://").rpartition(":")
     proxy = Proxy(host, int(port))
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     proxy.url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield proxy
