@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
@@ -43,7 +43,7 @@ _CHECKPOINT_SECONDS = 5.0
 """So long a checkpoint of the log's end is waited for."""
 
 
-async def archive(client: Client, identity: Identity | None, release: str) -> AsyncIterator[bytes]:
+async def archive(client: Client, identity: Identity | None, release: str) -> AsyncGenerator[bytes]:
     """The file, in pieces, compressed with gzip: the log up to where it ends now, and what machines have reported.
 
     Raises `UnavailableError`; what was given until then is no whole file, and shows it.

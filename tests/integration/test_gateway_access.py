@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from random import randbytes
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 
+from events import bus
 from events.fields import AccountRole
+from events.subjects import REACH_PREFIX
 from events.trust.keys import generate
 from services.gateway.authority import includes
 from services.gateway.http import edge, wire
@@ -26,6 +29,7 @@ from services.gateway.pages import site
 from services.gateway.settings import Limits
 from tests.support.gateway import create_network, done, register_machine
 from tests.support.secured_plane import API, SecuredPlane, secured_plane
+from tests.support.waiting import wait_until
 
 ROLES: tuple[AccountRole, ...] = ("viewer", "operator", "admin")
 CSRF = "X-CSRF-Token"
@@ -495,6 +499,32 @@ async def test_a_browser_signs_in_and_out(plane: SecuredPlane) -> None:
     assert f'{COOKIE}=""' in out.headers["set-cookie"]
     await refused(browser.get(f"{API}/session"), 401)
     assert (await (await plane.admin()).get(f"{API}/session")).is_success
+
+
+async def test_an_export_ends_with_the_role_of_who_asked_for_it(plane: SecuredPlane) -> None:
+    token = await plane.token_of("eve", "admin")
+    eve, admin = await plane.client(token), await plane.admin()
+    account = next(each for each in (await done(admin.get(f"{API}/accounts")))["items"] if each["name"] == "eve")
+    client = await bus.connect(plane.bus_url, "test", plane.identity.credentials("gateway"))
+    try:
+        # Far more than connections hold on the way, and nothing that can be packed.
+        for _ in range(100):
+            await client.jetstream().publish(f"{REACH_PREFIX}.much", randbytes(200_000).hex().encode())
+    finally:
+        await client.close()
+    async with eve.stream("GET", f"{API}/log/export") as response:
+        assert response.is_success
+        pieces = response.aiter_raw()
+        received = len(await anext(pieces))
+        await done(admin.patch(f"{API}/accounts/{account['uuid']}", json={"role": "operator"}))
+        await wait_until(lambda: _is_refused(eve), what="the gateway knows")
+        async for piece in pieces:
+            received += len(piece)
+    assert received < 20_000_000
+
+
+async def _is_refused(client: httpx2.AsyncClient) -> bool:
+    return (await client.get(f"{API}/accounts")).status_code == 403
 
 
 async def test_a_session_ends_with_the_token_that_began_it(plane: SecuredPlane) -> None:

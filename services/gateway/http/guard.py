@@ -28,7 +28,7 @@ from events.errors import (
 from events.fields import AccountRole, TokenUse
 from events.trust import tokens
 from services.gateway.access import Speaker
-from services.gateway.authority import require
+from services.gateway.authority import includes, require
 from services.gateway.http.as_of import AT, absent, headers_of, timeless
 from services.gateway.http.bodies import Handler, JsonRoute
 from services.gateway.http.parameters import parameters_of, require_once
@@ -57,10 +57,11 @@ class Caller:
     speaker: Speaker | None
 
     def still_counts(self, gateway: Gateway) -> bool:
-        """Whether the token has neither expired nor been revoked since."""
+        """Whether the token has neither expired nor been revoked since, nor lost the role that it had."""
         if self.speaker is None:
             return True
-        return gateway.mirror.access.principal(self.speaker.token.token_id, gateway.now()) is not None
+        now = gateway.mirror.access.principal(self.speaker.token.token_id, gateway.now())
+        return now is not None and includes(now.role, self.role)
 
 
 class Needs:
