@@ -16,6 +16,8 @@ from tests.browser.looking import assert_accessible, assert_fits, look
 from tests.browser.scene import Machine, Scene
 
 TABS = ("", "/machines", "/bgp", "/events", "/settings")
+MOST_SLOWER = 8
+"""So many times as long as a page of a small network may one of a large network take."""
 THEN = datetime(2026, 5, 3, tzinfo=UTC)
 
 
@@ -303,14 +305,16 @@ def test_works_on_a_phone(office: UUID, opened: Opened) -> None:
 
 
 def test_a_network_of_2000_machines_stays_fast(scene: Scene, opened: Opened) -> None:
-    network = scene.network("large", "10.200.0.0/16")
+    small, network = scene.network("small", "10.201.0.0/24"), scene.network("large", "10.200.0.0/16")
+    scene.machine("small-1", small)
     for _ in range(4):
         scene.machines(500, network)
     page = opened()
     for tab in TABS:
+        floor = min(_seconds(page, f"/networks/{small}{tab}") for _ in range(3))
         took = min(_seconds(page, f"/networks/{network}{tab}") for _ in range(3))
         look(page, f"network-large{tab.replace('/', '-') or '-overview'}")
-        assert took < 0.5, f"{tab or 'overview'} took {took:.2f} s"
+        assert took < MOST_SLOWER * floor, f"{tab or 'overview'} took {took:.2f} s, of a small network {floor:.2f} s"
     page.goto(f"/networks/{network}/machines?search=host-0049")
     expect(page.locator("#results .pages")).to_contain_text("of 40 machines")
 
