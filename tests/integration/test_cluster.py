@@ -57,7 +57,7 @@ async def test_the_leader_is_killed_amid_the_work_and_comes_back(cluster: Cluste
             cluster.start(victim)
             await wait_until(cluster.has_all_copies, what="the killed server has caught up")
         plane.assert_running()
-        ledger = await fleet.follows(plane.client, timeout=60)
+        ledger = await fleet.follows(plane.client)
         callers.assert_kept(ledger)
         assert all(len(ledger.tunnels(machine_id)) == 1 for machine_id in fleet.machine_ids)
         await plane.state_follows()

@@ -11,7 +11,7 @@ import httpx2
 from events import bus
 from events.ending import end
 from events.enrolment import Access, EnrolRequest, RenewRequest
-from events.errors import UnavailableError, WireloomError
+from events.errors import UnauthenticatedError, UnavailableError, WireloomError
 from events.trust.certificates import trusting
 from events.trust.keys import Key, generate
 from events.trust.permissions import inbox
@@ -19,6 +19,8 @@ from events.trust.proof import ENROL, RENEW, prove
 
 BOOTSTRAP_TOKENS = "/api/v1/bootstrap-tokens"
 _AGENTS = "/api/v1/agents"
+_LET_IN_SECONDS = 6.0
+"""Who speaks no TLS is not refused, but tries for ever."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,15 @@ async def renew(http: httpx2.AsyncClient, machine: Enrolled) -> Enrolled:
 
 async def is_let_in(url: str, credentials: bus.Credentials | None) -> bool:
     """Whether a bus lets somebody in."""
-    connecting = asyncio.create_task(bus.connect(url, "test", credentials))
-    await asyncio.wait({connecting}, timeout=2)
+    connecting = asyncio.create_task(bus.connect(url, "test", credentials, insist=False))
+    await asyncio.wait({connecting}, timeout=_LET_IN_SECONDS)
     if not connecting.done():
         # Not `wait_for`, which cancels once: nats-py may swallow that, and go on for ever.
         await end([connecting])
         return False
     try:
         await connecting.result().close()
-    except UnavailableError:
+    except (UnauthenticatedError, UnavailableError):
         return False
     return True
 

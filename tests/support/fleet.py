@@ -38,7 +38,7 @@ from agent.surroundings import FixedSurroundings
 from events.bus import connect
 from services.cli.process import ChildProcess
 from tests.support.ledger import Ledger, read_ledger
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 REPORT = "fleet.report"
 
@@ -76,7 +76,7 @@ class Fleet:
             return {}
         return {UUID(machine): tunnels for machine, tunnels in orjson.loads(reply.data).items()}
 
-    async def follows(self, client: Client, timeout: float = 30.0) -> Ledger:
+    async def follows(self, client: Client, timeout: float = PATIENCE) -> Ledger:
         """Wait until every agent has announced itself in its networks and has exactly the interfaces and peers that
         the log tells of; returns what that is."""
         ledger, told = await read_ledger(client), Report()
