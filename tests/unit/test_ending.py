@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from events.ending import end, finish
+from events.ending import StoppedError, end, finish, unless
+from events.errors import UnavailableError
 from tests.support.waiting import wait_until
 
 
@@ -61,3 +62,34 @@ async def test_what_is_to_be_done_whole_is() -> None:
     with pytest.raises(asyncio.CancelledError):
         await working
     assert done.is_set()
+
+
+async def test_what_is_needed_to_begin_is_waited_for() -> None:
+    async def begin() -> str:
+        return "begun"
+
+    assert await unless(asyncio.Event(), begin()) == "begun"
+
+
+async def test_who_is_told_to_stop_does_not_begin() -> None:
+    stop, ended = asyncio.Event(), False
+
+    async def begin() -> None:
+        nonlocal ended
+        stop.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    with pytest.raises(StoppedError):
+        await unless(stop, begin())
+    assert ended
+
+
+async def test_what_fails_at_the_beginning_is_told() -> None:
+    async def begin() -> None:
+        raise UnavailableError("There is no bus.")
+
+    with pytest.raises(UnavailableError, match="no bus"):
+        await unless(asyncio.Event(), begin())
