@@ -93,7 +93,8 @@ def test_a_machine_in_many_networks_is_followed_in_all(scene: Scene, opened: Ope
     page = opened("viewer")
     page.goto(f"/machines/{machine.id}/{tab}")
     expect(page.locator("body")).to_have_attribute("data-live", "yes")
-    for network in sorted(networks)[-1:] if tab == "peers" else [networks[-1], networks[0], sorted(networks)[19]]:
+    # Of 34 or, where there is a default network, 35, the first twenty by their ids are shown with their endpoints.
+    for network in sorted(networks)[-1:] if tab == "peers" else [networks[-1], networks[0], sorted(networks)[18]]:
         scene.change("PATCH", f"/mesh-networks/{network}", {"name": f"renamed-{network.hex[:6]}"})
     expect(page.locator("main")).to_contain_text("renamed-")
 

@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import httpx2
@@ -25,12 +26,17 @@ from tests.support.waiting import wait_until_sync
 SERVICES = ("allocator", "topology", "gateway")
 
 
+_PORTS = range(20_000, 32_768)
+"""Below those that the kernel gives to who asks for any."""
+
+
 def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of loopback that was free a moment ago. Nobody is given it by chance while who has it is away."""
+    while True:
+        port = SystemRandom().choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def environment(**values: str) -> dict[str, str]:
@@ -172,7 +178,7 @@ class ControlPlane:
     def json(self, *arguments: str) -> Any:
         """The JSON that a client command prints."""
         ended = self.run(*arguments, "--json")
-        assert ended.code == 0, ended.stderr
+        assert ended.code == 0, f"{ended.stderr}\n{self.logged}"
         return json.loads(ended.stdout)
 
     def add_machines(self, *hostnames: str) -> list[str]:
