@@ -11,7 +11,7 @@ from deploy.lab.healing import PROMISED, measure
 
 pytestmark = [pytest.mark.lab, pytest.mark.timed, pytest.mark.timeout(400)]
 
-CUTS = 3
+CUTS = 4
 
 
 def test_every_cut_is_mended_in_time_and_the_way_back_loses_nothing() -> None:
